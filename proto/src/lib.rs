@@ -1,0 +1,26 @@
+//! The contract between the coordinator, the agents and the CLI: the wire, the validated types behind it, errors,
+//! TLS roles and logging. It must never know how a container is made, placed or stored.
+//!
+//! Generated types (`v1`) are for the edges only: `convert` turns them into the types of this crate, where a value
+//! that exists is valid.
+
+pub mod convert;
+pub mod cpu;
+pub mod error;
+pub mod ids;
+pub mod keys;
+pub mod names;
+pub mod node;
+pub mod pki;
+pub mod sizes;
+pub mod spec;
+pub mod telemetry;
+
+/// Types and services generated from `proto/containarium/v1/*.proto`.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod v1 {
+    tonic::include_proto!("containarium.v1");
+}
+
+/// The version that every binary of this workspace reports.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

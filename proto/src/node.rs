@@ -1,0 +1,99 @@
+//! Orders that a coordinator gives a node, and what a node reports back: the valid forms of the messages of
+//! `agent.proto`.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{AccessRevision, ContainerId, FleetId, Generation, Term},
+    keys::KeySet,
+    names::{NodeName, Username},
+    spec::{Capacity, Desired, Image, Observed, Spec},
+};
+
+/// Which fleet and which reign is speaking (I9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sender {
+    /// The one fleet that a node belongs to.
+    pub fleet: FleetId,
+    /// Grows with every new leader.
+    pub term: Term,
+}
+
+/// What one container must become on the node that is told. Under one generation, always the same (I4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Which container.
+    pub id: ContainerId,
+    /// Instance name.
+    pub name: String,
+    /// Login name inside it.
+    pub owner: Username,
+    /// Version of this order.
+    pub generation: Generation,
+    /// What to bring about.
+    pub desired: Desired,
+    /// Limits, image, autostart.
+    pub spec: Spec,
+    /// Inside the node's container network.
+    pub address: Ipv4Addr,
+    /// All keys that may log in.
+    pub keys: KeySet,
+}
+
+/// What a node says of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerReport {
+    /// Which container.
+    pub id: ContainerId,
+    /// Instance name.
+    pub name: String,
+    /// Newest generation that the agent accepted.
+    pub generation: Generation,
+    /// How far that generation has come.
+    pub observed: Observed,
+}
+
+/// Everything a node says of itself. Missing from `containers` means nothing (I5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeReport {
+    /// Its own name.
+    pub node: NodeName,
+    /// Version of the agent.
+    pub agent_version: String,
+    /// New at every start of the machine.
+    pub boot_id: String,
+    /// New at every start of the agent.
+    pub incarnation: String,
+    /// Grows with every change, within one incarnation.
+    pub revision: u64,
+    /// Instances with this fleet's stamp, and confirmed deletions.
+    pub containers: Vec<ContainerReport>,
+    /// Size and use of the machine.
+    pub capacity: Capacity,
+    /// Where its containers live.
+    pub container_cidr: Ipv4Net,
+    /// The node's own address in it.
+    pub container_gateway: Ipv4Addr,
+    /// Golden images ready to be cloned.
+    pub images: Vec<Image>,
+    /// Access revision applied in full.
+    pub access_revision: AccessRevision,
+    /// Login names that are not ours.
+    pub foreign_users: Vec<String>,
+    /// Problems for an operator.
+    pub warnings: Vec<String>,
+}
+
+/// A proxy-only account that a node must have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Account {
+    /// Login name on the node.
+    pub username: Username,
+    /// Lines of its `authorized_keys`, without options.
+    pub ssh_keys: Vec<String>,
+    /// The only address whose port 22 it may reach; none: no forwarding at all.
+    pub permit: Option<Ipv4Addr>,
+}
