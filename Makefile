@@ -1,0 +1,49 @@
+# Entry points for people and CI. Each target does all of its own set-up on a fresh Debian 12 as root.
+# Logic lives in deploy/ and tests/; this file only says what comes after what.
+
+LAB := deploy/lab/lab
+PROFILE ?= release
+ifeq ($(PROFILE),release)
+CARGO_PROFILE := --release
+endif
+
+.PHONY: help demo down test check unit lab-test bench packages build image
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: packages build image ## Three jump servers, a coordinator and alice's machine, here; then ssh into it
+	$(LAB) up
+	deploy/demo
+
+down: ## Stop the lab and leave nothing behind
+	$(LAB) down
+
+test: packages check unit lab-test ## Everything: formatting, lints, unit, simulated fleet, real fleet
+
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	shellcheck -x deploy/demo deploy/packages/install deploy/image/bake deploy/lab/lab deploy/lab/lib/*.sh .ci/run
+	terraform -version >/dev/null 2>&1 && terraform fmt -check -recursive terraform || true
+
+unit:
+	cargo test --workspace
+
+lab-test: packages build image
+	cargo test $(CARGO_PROFILE) -p containarium-tests --features lab --test lab -- --test-threads=1 --nocapture
+	$(LAB) down
+	$(LAB) leftovers
+
+bench: packages build image ## create-to-ssh beside a bare 'incus launch' of the same image; see docs/benchmarks.md
+	$(LAB) up
+	cargo run $(CARGO_PROFILE) -p containarium-tests --features lab --bin bench-create
+
+packages:
+	deploy/packages/install
+
+build:
+	cargo build $(CARGO_PROFILE) --workspace --bins
+
+image:
+	deploy/image/bake

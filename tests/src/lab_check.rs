@@ -1,0 +1,112 @@
+//! The invariant checker of the real lab (I1, I5, I6, I11): reads instances, volumes, reserved addresses and accounts
+//! from the nodes themselves and holds them against what the coordinator lists. It repairs nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::lab::{Lab, eventually};
+
+/// How long a fleet may need to come to rest after the last command returned: accounts of a deleted user are removed
+/// right after the instance, and a restarted agent needs a round of observation.
+const REST: Duration = Duration::from_secs(60);
+
+/// Waits until nothing is wrong.
+///
+/// # Errors
+/// What is still wrong after a minute.
+pub fn settle(lab: &Lab) -> Result<()> {
+    let mut last = Vec::new();
+    let settled = eventually("the fleet agrees with itself", REST, || {
+        last = violations(lab)?;
+        Ok(last.is_empty().then_some(()))
+    });
+    settled.with_context(|| last.join("\n"))
+}
+
+/// Everything that contradicts the invariants now.
+///
+/// # Errors
+/// A node could not be read.
+pub fn violations(lab: &Lab) -> Result<Vec<String>> {
+    let listed = lab.list()?;
+    let text = |c: &Value, field: &str| c[field].as_str().unwrap_or_default().to_owned();
+    let users: BTreeSet<String> = listed.iter().map(|c| text(c, "user")).collect();
+    let mut wrong = Vec::new();
+    let mut addresses = BTreeMap::new();
+    for container in &listed {
+        if let Some(other) = addresses.insert(text(container, "ip"), text(container, "name")) {
+            wrong.push(format!("{} and {other} share {}", text(container, "name"), text(container, "ip")));
+        }
+    }
+    for node in lab.nodes() {
+        let here = |field: &str| -> BTreeSet<String> {
+            listed.iter().filter(|c| c["node"] == node).map(|c| text(c, field)).collect()
+        };
+        let seen = Seen::read(lab, node)?;
+        compare(&mut wrong, node, "instances", &here("name"), &seen.instances);
+        compare(&mut wrong, node, "volumes", &here("name"), &seen.volumes);
+        compare(&mut wrong, node, "reserved addresses", &here("ip"), &seen.addresses);
+        compare(&mut wrong, node, "accounts", &users, &seen.accounts);
+        compare(&mut wrong, node, "homes", &users, &seen.homes);
+        wrong.extend(seen.unstamped.iter().map(|name| format!("{node}: {name} has no stamp")));
+    }
+    Ok(wrong)
+}
+
+fn compare(wrong: &mut Vec<String>, node: &str, what: &str, want: &BTreeSet<String>, have: &BTreeSet<String>) {
+    if want != have {
+        let missing: Vec<_> = want.difference(have).collect();
+        let extra: Vec<_> = have.difference(want).collect();
+        wrong.push(format!("{node}: {what}: missing {missing:?}, left over {extra:?}"));
+    }
+}
+
+/// What one node really holds.
+#[derive(Debug, Default)]
+struct Seen {
+    instances: BTreeSet<String>,
+    unstamped: Vec<String>,
+    volumes: BTreeSet<String>,
+    addresses: BTreeSet<String>,
+    accounts: BTreeSet<String>,
+    homes: BTreeSet<String>,
+}
+
+impl Seen {
+    fn read(lab: &Lab, node: &str) -> Result<Self> {
+        let mut seen = Self::default();
+        let instances = lab.on(node, "incus query '/1.0/instances?recursion=1'")?.json()?;
+        for instance in instances.as_array().context("instances")? {
+            let name = instance["name"].as_str().context("name")?.to_owned();
+            if instance["config"]["user.containarium.id"].as_str().is_none() {
+                seen.unstamped.push(name.clone());
+            }
+            ensure!(instance["config"]["security.privileged"] != "true", "{node}: {name} is privileged");
+            seen.addresses.insert(instance["devices"]["eth0"]["ipv4.address"].as_str().unwrap_or("none").to_owned());
+            seen.instances.insert(name);
+        }
+        let volumes = lab.on(node, "incus query '/1.0/storage-pools/default/volumes/container?recursion=1'")?.json()?;
+        seen.volumes = volumes
+            .as_array()
+            .context("volumes")?
+            .iter()
+            .filter_map(|volume| volume["name"].as_str())
+            .filter(|name| !name.contains('/'))
+            .map(ToOwned::to_owned)
+            .collect();
+        for line in lab.on(node, "getent passwd")?.ok()?.out.lines() {
+            let fields: Vec<&str> = line.split(':').collect();
+            if fields.len() == 7 && line.contains(":containarium:") {
+                ensure!(fields[6] == "/usr/sbin/nologin", "{node}: {line}");
+                seen.accounts.insert(fields[0].to_owned());
+            }
+        }
+        seen.homes = lab.on(node, "ls /home")?.ok()?.out.lines().map(ToOwned::to_owned).collect();
+        Ok(seen)
+    }
+}
