@@ -1,1 +1,28 @@
+//! The coordinator: what users want, which node holds it, and that it comes to be. It must never run a container, hold
+//! an account or touch a disk; agents do, and it believes only what they read back.
+//!
+//! ```text
+//! api ─► store ◄─ node drivers ─► agents
+//!         ▲ fenced by term
+//! placement · availability · phase · image (pure)
+//! ```
 
+mod api;
+pub mod args;
+mod availability;
+mod config;
+mod error;
+mod image;
+mod leader;
+mod node;
+mod phase;
+mod placement;
+mod placing;
+mod reign;
+mod run;
+mod store;
+
+pub use config::{Config, Defaults, Overcommit, Timings};
+pub use error::CoordinatorError;
+pub use run::run;
+pub use store::StoreError;

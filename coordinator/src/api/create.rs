@@ -1,0 +1,332 @@
+//! CreateContainer: one fenced transaction that places it, then a stream until ssh works. Who asks twice gets the same
+//! container; who leaves changes nothing; what does not fit is refused with every node's reason and never queued.
+
+use std::time::Instant;
+
+use containarium_proto::{
+    error::{Reason, Refusal},
+    ids::{ContainerId, Generation},
+    names::NodeName,
+    spec::{Desired, Observed, Spec},
+    v1,
+};
+
+use super::{
+    parse::Create,
+    progress::{Goal, Look, name_nodes, remark, step},
+    render,
+    view::{self, availability},
+};
+use crate::{
+    availability::Availability,
+    image::{self, Chosen},
+    node::live::Sights,
+    placement::{self, Candidate, Demand, Fit, Resources, Verdict},
+    placing,
+    reign::Reign,
+    store::{ContainerRow, EventKind, Held, PlacementRow, WriteTx},
+};
+
+/// Places it; gives the container, new or of the same request.
+pub(super) async fn place(reign: &Reign, create: &Create) -> Result<ContainerId, Refusal> {
+    reign.first_round().await;
+    let mut tx = reign.write().await?;
+    let same = tx.reader().of_request(create.request).await?;
+    if let Some(held) = same.first() {
+        if held.container.request_hash == create.hash {
+            return Ok(held.container.id);
+        }
+        let message = format!("request id {} was used for another create before", create.request);
+        return Err(Refusal::new(Reason::InvalidArgument, message).hint("use a new request id for a new request"));
+    }
+    refuse_taken(&mut tx, create).await?;
+    let sights = reign.sights();
+    let (chosen, verdicts) = judge(reign, &mut tx, create, &sights).await?;
+    let (node, fit) = choose(create, &verdicts)?;
+    let id = insert(&mut tx, create, chosen, node, fit).await?;
+    tx.commit().await?;
+    reign.wake_all();
+    Ok(id)
+}
+
+/// Where it would go, and why; changes nothing.
+pub(super) async fn dry_run(reign: &Reign, create: &Create) -> Result<v1::Progress, Refusal> {
+    reign.first_round().await;
+    let mut tx = reign.write().await?;
+    refuse_taken(&mut tx, create).await?;
+    let (chosen, verdicts) = judge(reign, &mut tx, create, &reign.sights()).await?;
+    let message = match choose(create, &verdicts) {
+        Ok((node, fit)) => format!("would be placed on {node} at {} with image {}", fit.address, chosen.alias),
+        Err(refusal) => refusal.message,
+    };
+    Ok(v1::Progress { verdicts: verdicts.iter().map(render::verdict).collect(), ..remark(message) })
+}
+
+async fn refuse_taken(tx: &mut WriteTx, create: &Create) -> Result<(), Refusal> {
+    let owner = &create.owner;
+    let rows = tx.reader().of_name(&owner.container_name()).await?;
+    let Some(held) = view::principal(rows).pop() else { return Ok(()) };
+    let (holder, node) = (&held.container.owner, &held.placement.node);
+    let refuse = |message: String| Err(Refusal::new(Reason::AlreadyExists, message));
+    if holder != owner {
+        let name = owner.container_name();
+        let message = format!("{owner}'s container would be called {name}, as {holder}'s container is already");
+        return refuse(message).map_err(|r| r.hint("choose a user name that differs in more than '_' and '-'"));
+    }
+    if held.placement.desired == Desired::Absent {
+        return refuse(format!("{owner}'s container is still being deleted"))
+            .map_err(|r| r.hint("try again when 'containarium list' no longer shows it"));
+    }
+    refuse(format!("{owner} already has a container on {node}"))
+        .map_err(|r| r.hint(format!("see 'containarium info {owner}'")))
+}
+
+fn refuse_foreign(create: &Create, sights: &Sights) -> Result<(), Refusal> {
+    for (node, sight) in sights {
+        let foreign = sight.report.iter().flat_map(|report| &report.foreign_users);
+        if foreign.into_iter().any(|name| name == create.owner.as_str()) {
+            let message = format!("user name '{}' belongs to an account of {node} that is not ours", create.owner);
+            return Err(Refusal::new(Reason::AlreadyExists, message)
+                .hint(format!("choose another name, or remove that account from {node}")));
+        }
+    }
+    Ok(())
+}
+
+async fn judge(
+    reign: &Reign,
+    tx: &mut WriteTx,
+    create: &Create,
+    sights: &Sights,
+) -> Result<(Chosen, Vec<Verdict>), Refusal> {
+    refuse_foreign(create, sights)?;
+    let (nodes, claims) = tx.reader().nodes_and_claims().await?;
+    let candidates = placing::candidates(&nodes, &claims, sights);
+    if candidates.is_empty() {
+        return Err(Refusal::new(Reason::NoCapacity, "the fleet has no nodes yet")
+            .hint("add one with 'containarium node add NAME HOST:PORT'"));
+    }
+    if let Some(node) = &create.node
+        && candidates.iter().all(|c| c.name != *node)
+    {
+        return Err(super::refuse::no_such_node(node.as_str()));
+    }
+    let mut demand = Demand { resources: resources(create), image: None };
+    let chosen = resolve(create, &candidates).map_err(|known| {
+        let verdicts = placement::judge(&demand, &candidates, &reign.config.overcommit);
+        refuse_image(create, &known, &verdicts)
+    })?;
+    demand.image = Some(chosen.fingerprint.clone());
+    Ok((chosen, placement::judge(&demand, &candidates, &reign.config.overcommit)))
+}
+
+/// The pinned node's images if there is one, else everybody's.
+fn resolve(create: &Create, candidates: &[Candidate]) -> Result<Chosen, Vec<String>> {
+    let asked = candidates.iter().filter(|c| create.node.as_ref().is_none_or(|node| c.name == *node));
+    image::resolve(&create.image, asked.map(|c| c.images.as_slice()))
+}
+
+fn refuse_image(create: &Create, known: &[String], verdicts: &[Verdict]) -> Refusal {
+    if known.is_empty() {
+        let message = format!("no node has reported an image yet: {}", placing::reasons(verdicts));
+        return Refusal::new(Reason::NoCapacity, message).hint("see 'containarium node list'");
+    }
+    let place = create.node.as_ref().map_or_else(|| "on any node".to_owned(), |node| format!("on {node}"));
+    Refusal::new(Reason::NotFound, format!("there is no image '{}' {place}", create.image))
+        .hint(format!("known images: {}", known.join(", ")))
+}
+
+fn resources(create: &Create) -> Resources {
+    Resources {
+        cpu_millis: u64::from(create.cpu.reserved_millis()),
+        memory_bytes: create.memory.0,
+        disk_bytes: create.disk.0,
+    }
+}
+
+fn choose<'a>(create: &Create, verdicts: &'a [Verdict]) -> Result<(&'a NodeName, &'a Fit), Refusal> {
+    let asked = |v: &&Verdict| create.node.as_ref().is_none_or(|node| v.node == *node);
+    let best = verdicts.iter().filter(asked).find_map(|v| v.fit.as_ref().ok().map(|fit| (&v.node, fit)));
+    let Some(best) = best else {
+        let of_interest: Vec<_> = verdicts.iter().filter(asked).cloned().collect();
+        let why = placing::reasons(&of_interest);
+        tracing::warn!(owner = %create.owner, why, "not placed");
+        let (message, hint) = match &create.node {
+            Some(_) => (why, "leave --node out, or see 'containarium node list'"),
+            None => (
+                format!("no node takes {}'s container: {why}", create.owner),
+                "ask for less, delete containers, or add a node; nothing was queued",
+            ),
+        };
+        return Err(Refusal::new(Reason::NoCapacity, message).hint(hint));
+    };
+    Ok(best)
+}
+
+async fn insert(
+    tx: &mut WriteTx,
+    create: &Create,
+    chosen: Chosen,
+    node: &NodeName,
+    fit: &Fit,
+) -> Result<ContainerId, crate::store::StoreError> {
+    let id = ContainerId::generate();
+    let name = create.owner.container_name();
+    tx.insert_container(&ContainerRow {
+        id,
+        owner: create.owner.clone(),
+        image_alias: chosen.alias,
+        keys: create.keys.clone(),
+        pinned: create.node.is_some(),
+        request_id: create.request,
+        request_hash: create.hash.clone(),
+        created_at: chrono::Utc::now().timestamp_millis(),
+    })
+    .await?;
+    let access_revision = tx.bump_access().await?;
+    tx.insert_placement(&PlacementRow {
+        container: id,
+        node: node.clone(),
+        desired: Desired::Running,
+        generation: Generation(1),
+        spec: Spec {
+            cpu: create.cpu.clone(),
+            memory: create.memory,
+            disk: create.disk,
+            image: chosen.fingerprint,
+            autostart: create.autostart,
+            restarts: 0,
+        },
+        reserved: resources(create),
+        address: fit.address,
+        observed: Observed::Unknown,
+        observed_generation: Generation(0),
+        ever_ran: false,
+        access_revision,
+        power_request: None,
+    })
+    .await?;
+    tx.note(&name, EventKind::ContainerCreated, &format!("for {}", create.owner)).await?;
+    let placed = format!("on {node} at {}, load {}.{}%", fit.address, fit.load_permille / 10, fit.load_permille % 10);
+    tx.note(&name, EventKind::ContainerPlaced, &placed).await?;
+    Ok(id)
+}
+
+/// Waits until ssh works from every server that answers.
+pub(super) struct Created {
+    id: ContainerId,
+    said: Said,
+    running_since: Option<Instant>,
+    away_since: Option<Instant>,
+}
+
+/// What the caller has heard, so that nothing is said twice.
+#[derive(Default)]
+struct Said {
+    node: Option<NodeName>,
+    last: Option<String>,
+}
+
+impl Said {
+    fn news(&mut self, progress: v1::Progress) -> Option<Look> {
+        let key = format!("{} {}", progress.step, progress.message);
+        if self.last.as_ref() == Some(&key) {
+            return None;
+        }
+        self.last = Some(key);
+        Some(Look::Say(progress))
+    }
+}
+
+impl Created {
+    pub(super) fn new(id: ContainerId) -> Self {
+        Self { id, said: Said::default(), running_since: None, away_since: None }
+    }
+
+    fn placed(&mut self, held: &Held, total: u32) -> Option<Look> {
+        let (node, address) = (&held.placement.node, held.placement.address);
+        let before = self.said.node.replace(node.clone());
+        let message = match before {
+            Some(before) if before == *node => return None,
+            Some(before) => format!("{before} went away: placed on {node} at {address}"),
+            None => format!("placed on {node} at {address}"),
+        };
+        self.said.news(step(1, total, message))
+    }
+
+    /// The end, or why not yet.
+    fn finish(&mut self, reign: &Reign, held: Held, sights: &Sights) -> Look {
+        let total = reign.agent_steps() + 2;
+        let row = &held.placement;
+        let missing = reign.without_access(&held.container.owner, row.access_revision);
+        let since = *self.running_since.get_or_insert_with(Instant::now);
+        let give_up_at = since + reign.config.timings.pending_after;
+        let pending = !missing.is_empty();
+        if pending && Instant::now() < give_up_at {
+            let message = format!("waiting for ssh access on {}", name_nodes(&missing));
+            return self.said.news(step(total, total, message)).unwrap_or(Look::Wait(Some(give_up_at)));
+        }
+        let message = match pending {
+            true => format!("it runs, but ssh does not work yet through {}", name_nodes(&missing)),
+            false => "ssh access on every server".to_owned(),
+        };
+        let container = Some(render::container(&view::view(held, sights)));
+        Look::Done(v1::Progress { container, pending, ..step(total, total, message) })
+    }
+
+    /// Its node does not answer: it may be placed elsewhere, or come back.
+    fn away(&mut self, reign: &Reign, held: Held, sights: &Sights) -> Look {
+        let since = *self.away_since.get_or_insert_with(Instant::now);
+        let give_up_at = since + reign.config.timings.pending_after;
+        let node = held.placement.node.clone();
+        if Instant::now() < give_up_at {
+            let message = format!("{node} does not answer: waiting for it");
+            return self.said.news(remark(message)).unwrap_or(Look::Wait(Some(give_up_at)));
+        }
+        let message = format!("{node} does not answer, and no other node takes it: it goes on when the node is back");
+        let container = Some(render::container(&view::view(held, sights)));
+        Look::Done(v1::Progress { container, pending: true, ..remark(message) })
+    }
+}
+
+impl Goal for Created {
+    async fn look(&mut self, reign: &Reign) -> Result<Look, Refusal> {
+        let sights = reign.sights();
+        let rows = reign.store.reader().await?.of_container(self.id).await?;
+        let Some(held) = rows.into_iter().find(|h| h.placement.desired != Desired::Absent) else {
+            return Err(Refusal::new(Reason::Busy, "it was deleted while it was being created")
+                .hint("see 'containarium events'"));
+        };
+        if let Some(look) = self.placed(&held, reign.agent_steps() + 2) {
+            return Ok(look);
+        }
+        let user = held.container.owner.clone();
+        match view::observed(&held, &sights) {
+            Observed::Running => return Ok(self.finish(reign, held, &sights)),
+            Observed::Failed { error, permanent: true } => {
+                return Err(Refusal::new(Reason::ContainerFailed, error).hint(format!(
+                    "see 'containarium info {user}'; 'containarium delete {user}' makes room for another try"
+                )));
+            }
+            Observed::Failed { error, permanent: false } => {
+                if let Some(look) = self.said.news(remark(format!("failed, trying again: {error}"))) {
+                    return Ok(look);
+                }
+            }
+            Observed::Converging { step: at } => {
+                reign.learn_agent_steps(at.total);
+                if let Some(look) = self.said.news(step(at.index + 1, at.total + 2, at.title)) {
+                    return Ok(look);
+                }
+            }
+            Observed::Unknown | Observed::Stopped | Observed::Absent => {}
+        }
+        match availability(&held.placement.node, &sights) {
+            Availability::Suspect | Availability::Offline => Ok(self.away(reign, held, &sights)),
+            Availability::Unknown | Availability::Online => {
+                self.away_since = None;
+                Ok(Look::Wait(None))
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! DeleteContainer: the order to destroy, the only one there is; then a stream until every node has confirmed it, or
+//! until it is clear that one of them is away. The order stands whoever waits.
+
+use std::time::Instant;
+
+use containarium_proto::{
+    error::{Reason, Refusal},
+    ids::{AccessRevision, ContainerId},
+    names::Username,
+    spec::{Desired, Observed},
+    v1,
+};
+
+use super::{
+    progress::{Goal, Look, name_nodes, remark, step},
+    refuse::no_such_user,
+    render,
+    view::{self, availability},
+};
+use crate::{
+    availability::Availability,
+    node::live::Sights,
+    reign::Reign,
+    store::{EventKind, Held, PlacementRow},
+};
+
+/// Records the order, unless it stands already.
+pub(super) async fn order(reign: &Reign, owner: &Username) -> Result<Deleted, Refusal> {
+    let mut tx = reign.write().await?;
+    let rows = tx.reader().of_owner(owner).await?;
+    let Some(first) = rows.first() else { return Err(no_such_user(owner.as_str())) };
+    let id = first.container.id;
+    let (mut revision, mut changed) = (AccessRevision(0), false);
+    for held in &rows {
+        let row = &held.placement;
+        let failed = matches!(row.observed_now(), Observed::Failed { .. });
+        if row.desired == Desired::Absent && !failed {
+            revision = revision.max(row.access_revision);
+            continue;
+        }
+        // A deletion that failed gets a new generation, so that the node tries again.
+        revision = match row.desired {
+            Desired::Absent => revision.max(row.access_revision),
+            Desired::Running | Desired::Stopped => tx.bump_access().await?,
+        };
+        let next = PlacementRow {
+            desired: Desired::Absent,
+            generation: row.generation.next(),
+            access_revision: revision,
+            power_request: None,
+            ..row.clone()
+        };
+        tx.change_order(&next).await?;
+        let message = format!("{} destroys it with its data", row.node);
+        tx.note(&owner.container_name(), EventKind::ContainerDeleting, &message).await?;
+        changed = true;
+    }
+    if changed {
+        tx.commit().await?;
+        reign.wake_all();
+    }
+    Ok(Deleted { id, owner: owner.clone(), revision, asked_at: Instant::now(), container: None, last: None })
+}
+
+/// Waits until nothing is left of it anywhere.
+pub(super) struct Deleted {
+    id: ContainerId,
+    owner: Username,
+    /// Of the set without its account.
+    revision: AccessRevision,
+    asked_at: Instant,
+    container: Option<v1::Container>,
+    last: Option<String>,
+}
+
+impl Deleted {
+    fn end(&self, pending: bool, message: String) -> Look {
+        Look::Done(v1::Progress { container: self.container.clone(), pending, ..remark(message) })
+    }
+
+    fn news(&mut self, progress: v1::Progress) -> Option<Look> {
+        if self.last.as_ref() == Some(&progress.message) {
+            return None;
+        }
+        self.last = Some(progress.message.clone());
+        Some(Look::Say(progress))
+    }
+
+    /// The rows are gone; the account may not be.
+    fn accounts(&mut self, reign: &Reign, give_up_at: Instant) -> Look {
+        let missing = reign.without_access(&self.owner, self.revision);
+        if missing.is_empty() {
+            return self.end(false, format!("{} is deleted with its data", self.owner.container_name()));
+        }
+        if Instant::now() >= give_up_at {
+            let nodes = name_nodes(&missing);
+            return self.end(true, format!("its data is gone; its account is still to be removed on {nodes}"));
+        }
+        let message = format!("removing the account on {}", name_nodes(&missing));
+        self.news(remark(message)).unwrap_or(Look::Wait(Some(give_up_at)))
+    }
+
+    /// A node still has it.
+    fn copies(&mut self, reign: &Reign, rows: &[Held], give_up_at: Instant) -> Result<Look, Refusal> {
+        let sights = reign.sights();
+        for held in rows {
+            let node = &held.placement.node;
+            let heard = || view::last_heard(sights.get(node));
+            match availability(node, &sights) {
+                Availability::Suspect | Availability::Offline => {
+                    let message = format!(
+                        "recorded; {node} does not answer (last heard {}) and destroys it when it is back",
+                        heard()
+                    );
+                    self.container = self.shown(rows, &sights);
+                    return Ok(self.end(true, message));
+                }
+                Availability::Unknown | Availability::Online => {}
+            }
+            let said = match view::observed(held, &sights) {
+                Observed::Failed { error, permanent: true } => {
+                    let hint = format!("repair {node}, then repeat 'containarium delete {}'", self.owner);
+                    return Err(Refusal::new(Reason::ContainerFailed, error).hint(hint));
+                }
+                Observed::Failed { error, permanent: false } => {
+                    self.news(remark(format!("failed, trying again: {error}")))
+                }
+                Observed::Converging { step: at } => self.news(step(at.index, at.total, at.title)),
+                Observed::Unknown | Observed::Absent | Observed::Running | Observed::Stopped => None,
+            };
+            if let Some(look) = said {
+                return Ok(look);
+            }
+        }
+        self.container = self.shown(rows, &sights);
+        if Instant::now() >= give_up_at {
+            return Ok(self.end(true, "recorded; the node takes long and goes on without you".to_owned()));
+        }
+        Ok(Look::Wait(Some(give_up_at)))
+    }
+
+    fn shown(&self, rows: &[Held], sights: &Sights) -> Option<v1::Container> {
+        let held = view::principal(rows.to_vec()).pop()?;
+        Some(render::container(&view::view(held, sights)))
+    }
+}
+
+impl Goal for Deleted {
+    async fn look(&mut self, reign: &Reign) -> Result<Look, Refusal> {
+        let give_up_at = self.asked_at + reign.config.timings.pending_after;
+        let rows = reign.store.reader().await?.of_container(self.id).await?;
+        if rows.is_empty() {
+            return Ok(self.accounts(reign, give_up_at));
+        }
+        if rows.iter().any(|held| held.placement.desired != Desired::Absent) {
+            return Err(Refusal::new(Reason::Busy, "another command took over while this one waited")
+                .hint("see 'containarium events'"));
+        }
+        self.copies(reign, &rows, give_up_at)
+    }
+}

@@ -1,0 +1,16 @@
+//! The service that the CLI talks to: requests to valid values, answers to messages, refusals for people. Generated
+//! types end here. It must never talk to a node: it changes the database and wakes the drivers.
+
+mod create;
+mod delete;
+mod nodes;
+mod parse;
+mod power;
+mod progress;
+mod refuse;
+mod render;
+mod serve;
+mod service;
+mod view;
+
+pub(crate) use serve::{Listeners, serve};

@@ -1,0 +1,156 @@
+//! Calls about nodes: adding, showing, and the operator's word on them.
+
+use std::collections::BTreeMap;
+
+use containarium_proto::{
+    convert,
+    error::{Reason, Refusal},
+    names::NodeName,
+    v1,
+};
+
+use super::{
+    parse,
+    refuse::{field, no_such_node},
+    render, view,
+};
+use crate::{
+    image,
+    node::{Drivers, check_address, live::Sight},
+    placement::{self, Candidate, Demand, Resources},
+    placing,
+    reign::Reign,
+    store::{EventKind, NodeRow, Policy},
+};
+
+/// Adds a node and starts its driver; the same again is no error.
+pub(super) async fn add(reign: &Reign, drivers: &Drivers, request: &v1::AddNodeRequest) -> Result<v1::Node, Refusal> {
+    let name = parse::node(&request.name)?;
+    let address = request.address.trim();
+    if !check_address(address) {
+        let shown: String = address.chars().take(80).flat_map(char::escape_default).collect();
+        return Err(field(
+            format!("node address '{shown}' is not host:port"),
+            "give the agent's, such as 10.0.0.5:7443",
+        ));
+    }
+    let mut tx = reign.write().await?;
+    let nodes = tx.reader().nodes().await?;
+    if let Some(clash) = nodes.iter().find(|n| n.name == name || n.address == address) {
+        if clash.name != name || clash.address != address {
+            let message = format!("node {} has the address {} already", clash.name, clash.address);
+            return Err(Refusal::new(Reason::AlreadyExists, message).hint("see 'containarium node list'"));
+        }
+    } else {
+        tx.insert_node(&name, address).await?;
+        tx.note(name.as_str(), EventKind::NodeAdded, &format!("at {address}")).await?;
+        tx.commit().await?;
+    }
+    drivers.ensure(&name, address);
+    reign.wake_streams();
+    get(reign, &name).await
+}
+
+pub(super) async fn set_policy(reign: &Reign, request: &v1::SetNodePolicyRequest) -> Result<v1::Node, Refusal> {
+    let name = parse::node(&request.name)?;
+    let policy = parse::policy(request.policy())?;
+    let kind = match policy {
+        Policy::Active => EventKind::NodeActive,
+        Policy::Cordoned => EventKind::NodeCordoned,
+        Policy::Draining | Policy::Retired => {
+            let message = "this version cannot drain or retire a node: it never moves a container that ran";
+            return Err(Refusal::new(Reason::Refused, message)
+                .hint("cordon it, so that nothing new is placed there, and delete its containers"));
+        }
+    };
+    let mut tx = reign.write().await?;
+    let row = tx.reader().node(&name).await?;
+    let row = row.ok_or_else(|| no_such_node(name.as_str()))?;
+    if row.policy != policy {
+        tx.set_policy(&name, policy).await?;
+        tx.note(name.as_str(), kind, "by an operator").await?;
+        tx.commit().await?;
+        reign.wake_streams();
+    }
+    get(reign, &name).await
+}
+
+pub(super) async fn get(reign: &Reign, name: &NodeName) -> Result<v1::Node, Refusal> {
+    let found = list(reign).await?.into_iter().find(|node| node.name == name.as_str());
+    found.ok_or_else(|| no_such_node(name.as_str()))
+}
+
+/// From the database and what is known; no node is asked.
+pub(super) async fn list(reign: &Reign) -> Result<Vec<v1::Node>, Refusal> {
+    let mut reader = reign.store.reader().await?;
+    let (rows, claims) = reader.nodes_and_claims().await?;
+    drop(reader);
+    let sights = reign.sights();
+    let candidates = placing::candidates(&rows, &claims, &sights);
+    let demand = usual_demand(reign, &candidates);
+    let by_name: BTreeMap<_, _> = candidates.iter().map(|c| (&c.name, c)).collect();
+    let one =
+        |row: &NodeRow| by_name.get(&row.name).map(|c| render_node(reign, row, c, sights.get(&row.name), &demand));
+    Ok(rows.iter().filter_map(one).collect())
+}
+
+/// "Would it take one more?" is asked with what a create gets that says nothing.
+fn usual_demand(reign: &Reign, candidates: &[Candidate]) -> Demand {
+    let defaults = &reign.config.defaults;
+    let image = image::resolve(&defaults.image, candidates.iter().map(|c| c.images.as_slice()));
+    Demand {
+        resources: Resources {
+            cpu_millis: u64::from(defaults.cpu.reserved_millis()),
+            memory_bytes: defaults.memory.0,
+            disk_bytes: defaults.disk.0,
+        },
+        image: image.ok().map(|chosen| chosen.fingerprint),
+    }
+}
+
+fn render_node(
+    reign: &Reign,
+    row: &NodeRow,
+    candidate: &Candidate,
+    sight: Option<&Sight>,
+    demand: &Demand,
+) -> v1::Node {
+    let overcommit = &reign.config.overcommit;
+    let report = sight.and_then(|s| s.report.as_deref());
+    let reserved = candidate.reserved;
+    let mut warnings: Vec<String> = candidate.problem.iter().cloned().collect();
+    warnings.extend(report.into_iter().flat_map(|r| r.warnings.iter().cloned()));
+    warnings
+        .extend(sight.into_iter().flat_map(|s| &s.access.failures).map(|(user, why)| format!("account {user}: {why}")));
+    let ahead = sight.map_or(&[][..], |s| &s.ahead_of_us);
+    if !ahead.is_empty() {
+        warnings.push(format!("knows newer orders than our database for {}: was it restored?", ahead.join(", ")));
+    }
+    v1::Node {
+        name: row.name.to_string(),
+        address: row.address.clone(),
+        availability: render::availability(candidate.availability).into(),
+        policy: render::policy(row.policy).into(),
+        detail: detail(candidate, sight),
+        container_cidr: row.network.map(|(cidr, _)| cidr.to_string()).unwrap_or_default(),
+        capacity: candidate.capacity.as_ref().map(convert::capacity_to_wire),
+        containers: u32::try_from(candidate.addresses.len()).unwrap_or(u32::MAX),
+        reserved_cpu_millis: u32::try_from(reserved.cpu_millis).unwrap_or(u32::MAX),
+        reserved_memory_bytes: reserved.memory_bytes,
+        reserved_disk_bytes: reserved.disk_bytes,
+        load_permille: placement::load_now(candidate, overcommit),
+        images: candidate.images.iter().map(convert::image_to_wire).collect(),
+        agent_version: report.map(|r| r.agent_version.clone()).unwrap_or_default(),
+        access_revision: sight.map_or(0, |s| s.access.tried.0),
+        last_seen_unix_millis: sight.and_then(|s| s.last_seen_at).unwrap_or_default(),
+        warnings,
+        not_placing_because: placement::fit(demand, candidate, overcommit).err().unwrap_or_default(),
+    }
+}
+
+fn detail(candidate: &Candidate, sight: Option<&Sight>) -> String {
+    match sight.and_then(|s| s.problem.as_ref()) {
+        Some(problem) => format!("{problem}; last heard {}", view::last_heard(sight)),
+        None => candidate.problem.clone().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,194 @@
+//! Requests as valid values: every field checked before anything is done, each refusal naming the field and the cure.
+
+use std::fmt::Write as _;
+
+use containarium_proto::{
+    convert,
+    cpu::Cpu,
+    error::Refusal,
+    ids::RequestId,
+    keys::KeySet,
+    names::{NodeName, Username},
+    sizes::Bytes,
+    v1,
+};
+use sha2::{Digest, Sha256};
+
+use super::refuse::field;
+use crate::{config::Defaults, store::Policy};
+
+/// A create that could succeed.
+#[derive(Debug, Clone)]
+pub(super) struct Create {
+    pub(super) request: RequestId,
+    /// The same for the same content.
+    pub(super) hash: String,
+    pub(super) owner: Username,
+    pub(super) keys: KeySet,
+    pub(super) cpu: Cpu,
+    pub(super) memory: Bytes,
+    pub(super) disk: Bytes,
+    pub(super) image: String,
+    pub(super) autostart: bool,
+    pub(super) node: Option<NodeName>,
+}
+
+/// A change of power that could succeed.
+#[derive(Debug, Clone)]
+pub(super) struct Power {
+    pub(super) request: RequestId,
+    pub(super) owner: Username,
+    pub(super) action: Action,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    Start,
+    Stop,
+    Restart,
+}
+
+pub(super) fn create(request: &v1::CreateContainerRequest, defaults: &Defaults) -> Result<Create, Refusal> {
+    let cpu = match &request.cpu {
+        None => defaults.cpu.clone(),
+        Some(cpu) => convert::cpu_from_wire(cpu).map_err(|e| field(e.to_string(), "give --cpu 4, 2-4, 1.5 or 250m"))?,
+    };
+    let memory = request.memory_bytes.map_or(Ok(defaults.memory), |b| Bytes(b).as_memory());
+    let disk = request.disk_bytes.map_or(Ok(defaults.disk), |b| Bytes(b).as_disk());
+    let keys = KeySet::from_lines(request.ssh_keys.iter().map(String::as_str));
+    let node = Some(request.node.as_str()).filter(|node| !node.is_empty()).map(node).transpose()?;
+    Ok(Create {
+        request: request_id(&request.request_id)?,
+        hash: hash(request),
+        owner: user(&request.user)?,
+        keys: keys.map_err(|e| field(format!("ssh key: {e}"), "give --ssh-key with a public key file"))?,
+        cpu,
+        memory: memory.map_err(|e| field(e.to_string(), "give --memory such as 2GiB"))?,
+        disk: disk.map_err(|e| field(e.to_string(), "give --disk such as 20GB"))?,
+        image: image(&request.image, defaults)?,
+        autostart: request.autostart,
+        node,
+    })
+}
+
+pub(super) fn power(request: &v1::SetPowerRequest) -> Result<Power, Refusal> {
+    let action = match request.action() {
+        v1::PowerAction::Unspecified => return Err(field("no power action given", "say start, stop or restart")),
+        v1::PowerAction::Start => Action::Start,
+        v1::PowerAction::Stop => Action::Stop,
+        v1::PowerAction::Restart => Action::Restart,
+    };
+    Ok(Power { request: request_id(&request.request_id)?, owner: user(&request.user)?, action })
+}
+
+pub(super) fn user(name: &str) -> Result<Username, Refusal> {
+    name.parse().map_err(|e: containarium_proto::names::NameError| {
+        field(e.to_string(), "give a user name such as 'alice': a-z first, then a-z, 0-9, '_' and '-'")
+    })
+}
+
+pub(super) fn node(name: &str) -> Result<NodeName, Refusal> {
+    name.parse()
+        .map_err(|e: containarium_proto::names::NameError| field(e.to_string(), "give a node name such as 'jump-1'"))
+}
+
+pub(super) fn policy(wire: v1::Policy) -> Result<Policy, Refusal> {
+    match wire {
+        v1::Policy::Unspecified => Err(field("no policy given", "say active or cordoned")),
+        v1::Policy::Active => Ok(Policy::Active),
+        v1::Policy::Cordoned => Ok(Policy::Cordoned),
+        v1::Policy::Draining => Ok(Policy::Draining),
+        v1::Policy::Retired => Ok(Policy::Retired),
+    }
+}
+
+fn request_id(text: &str) -> Result<RequestId, Refusal> {
+    let hint = "a client makes a UUID per command and keeps it for the retries of that command";
+    text.parse().map_err(|_| field(format!("request id '{}' is not a UUID", shown(text)), hint))
+}
+
+fn image(text: &str, defaults: &Defaults) -> Result<String, Refusal> {
+    if text.is_empty() {
+        return Ok(defaults.image.clone());
+    }
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | ':');
+    if text.len() > 128 || !text.chars().all(good) {
+        let message = format!("image '{}' is neither an alias nor a fingerprint", shown(text));
+        return Err(field(message, "leave --image out for the fleet's default image"));
+    }
+    Ok(text.to_owned())
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(48).flat_map(char::escape_default).collect()
+}
+
+/// Of the request as it came, so that new defaults of ours do not make a retry look like another request.
+fn hash(request: &v1::CreateContainerRequest) -> String {
+    let v1::CreateContainerRequest {
+        request_id: _,
+        dry_run: _,
+        user,
+        ssh_keys,
+        cpu,
+        memory_bytes,
+        disk_bytes,
+        image,
+        autostart,
+        node,
+    } = request;
+    let content =
+        serde_json::json!([user, ssh_keys, format!("{cpu:?}"), memory_bytes, disk_bytes, image, autostart, node]);
+    let digest = Sha256::digest(content.to_string());
+    digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        write!(hex, "{byte:02x}").expect("a String takes all that is written to it");
+        hex
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> v1::CreateContainerRequest {
+        v1::CreateContainerRequest {
+            request_id: "0192f0c1-2345-7abc-8def-0123456789ab".into(),
+            user: "alice".into(),
+            ssh_keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPsgqJhcX8Ui+7ZCtnqBF7JhDZ1FE6w2fIV6rJjWTlD a".into()],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn each_field_is_refused_by_name_with_a_cure() {
+        type Spoil = fn(&mut v1::CreateContainerRequest);
+        let cases: [(Spoil, &str); 8] = [
+            (|r| r.request_id = "x".into(), "request id"),
+            (|r| r.user = "root".into(), "reserved"),
+            (|r| r.ssh_keys.clear(), "ssh key"),
+            (|r| r.cpu = Some(v1::Cpu::default()), "cpu"),
+            (|r| r.memory_bytes = Some(1), "memory"),
+            (|r| r.disk_bytes = Some(1), "disk"),
+            (|r| r.image = "a b".into(), "image"),
+            (|r| r.node = "-".into(), "node name"),
+        ];
+        assert!(create(&request(), &Defaults::default()).is_ok());
+        for (spoil, word) in cases {
+            let mut bad = request();
+            spoil(&mut bad);
+            let refusal = create(&bad, &Defaults::default()).unwrap_err();
+            assert!(refusal.message.contains(word), "{}", refusal.message);
+            assert!(refusal.hint.is_some() && !refusal.message.contains('\n'), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn the_hash_is_of_the_content_only() {
+        let (one, mut two) = (request(), request());
+        two.request_id = String::new();
+        assert_eq!(hash(&one), hash(&two));
+        two.autostart = true;
+        assert_ne!(hash(&one), hash(&two));
+    }
+}

@@ -1,0 +1,43 @@
+//! What callers are told when our own parts fail: no internals, and what to do. The log has the rest.
+
+use std::error::Error;
+
+use containarium_proto::error::{Reason, Refusal};
+
+use tonic::Status;
+
+use crate::store::StoreError;
+
+/// Says little; the cause goes to the log.
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotLeader { .. } => Self::new(Reason::NotReady, "this coordinator no longer leads the fleet")
+                .hint("repeat the command: another coordinator answers"),
+            StoreError::Database { .. } | StoreError::Migrate(_) | StoreError::Corrupt { .. } => {
+                tracing::error!(error = &error as &dyn Error, "a call failed on the database");
+                Self::new(Reason::Internal, "the coordinator could not use its database: nothing was changed")
+                    .hint("repeat the command; if it fails again, look at the coordinator's log and its disk")
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Status {
+    fn from(error: StoreError) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
+/// The caller's mistake in one field.
+pub(super) fn field(message: impl Into<String>, hint: &str) -> Refusal {
+    Refusal::new(Reason::InvalidArgument, message).hint(hint)
+}
+
+pub(super) fn no_such_user(user: &str) -> Refusal {
+    Refusal::new(Reason::NotFound, format!("{user} has no container")).hint("see 'containarium list'")
+}
+
+pub(super) fn no_such_node(node: &str) -> Refusal {
+    Refusal::new(Reason::NotFound, format!("there is no node '{node}'")).hint("see 'containarium node list'")
+}

@@ -1,0 +1,134 @@
+//! The `Fleet` service: each call parsed, done by its module, rendered. No logic of its own.
+
+use std::sync::Arc;
+
+use containarium_proto::{VERSION, v1};
+use tonic::{Request, Response, Status};
+
+use super::{
+    create, delete, nodes, parse, power,
+    progress::{self, ProgressStream},
+    refuse::no_such_user,
+    render, view,
+};
+use crate::{node::Drivers, reign::Reign};
+
+/// What one screen, and one message, can hold.
+const MAX_EVENTS: u32 = 1_000;
+const DEFAULT_EVENTS: u32 = 50;
+/// Beside one container's own facts.
+const EVENTS_OF_ONE: u32 = 20;
+
+pub(super) struct FleetService {
+    pub(super) reign: Arc<Reign>,
+    pub(super) drivers: Arc<Drivers>,
+}
+
+#[tonic::async_trait]
+impl v1::fleet_server::Fleet for FleetService {
+    type CreateContainerStream = ProgressStream;
+    type SetPowerStream = ProgressStream;
+    type DeleteContainerStream = ProgressStream;
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
+    async fn create_container(
+        &self,
+        request: Request<v1::CreateContainerRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let create = parse::create(request.get_ref(), &self.reign.config.defaults)?;
+        if request.get_ref().dry_run {
+            return Ok(Response::new(progress::once(create::dry_run(&self.reign, &create).await?)));
+        }
+        let id = create::place(&self.reign, &create).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), create::Created::new(id))))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn list_containers(
+        &self,
+        _: Request<v1::ListContainersRequest>,
+    ) -> Result<Response<v1::ListContainersResponse>, Status> {
+        let rows = self.reign.store.reader().await?.all().await?;
+        let sights = self.reign.sights();
+        let rows = view::principal(rows).into_iter();
+        let containers = rows.map(|held| render::container(&view::view(held, &sights))).collect();
+        Ok(Response::new(v1::ListContainersResponse { containers }))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user))]
+    async fn get_container(
+        &self,
+        request: Request<v1::GetContainerRequest>,
+    ) -> Result<Response<v1::GetContainerResponse>, Status> {
+        let user = parse::user(&request.get_ref().user)?;
+        let mut reader = self.reign.store.reader().await?;
+        let rows = reader.of_owner(&user).await?;
+        let held = view::principal(rows).pop().ok_or_else(|| no_such_user(user.as_str()))?;
+        let events = reader.events(&user.container_name(), EVENTS_OF_ONE).await?;
+        let container = Some(render::container(&view::view(held, &self.reign.sights())));
+        let events = events.into_iter().map(render::event).collect();
+        Ok(Response::new(v1::GetContainerResponse { container, events }))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, action = ?request.get_ref().action()))]
+    async fn set_power(&self, request: Request<v1::SetPowerRequest>) -> Result<Response<ProgressStream>, Status> {
+        let power = parse::power(request.get_ref())?;
+        let goal = power::set(&self.reign, &power).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user))]
+    async fn delete_container(
+        &self,
+        request: Request<v1::DeleteContainerRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let user = parse::user(&request.get_ref().user)?;
+        let goal = delete::order(&self.reign, &user).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(node = request.get_ref().name))]
+    async fn add_node(&self, request: Request<v1::AddNodeRequest>) -> Result<Response<v1::Node>, Status> {
+        Ok(Response::new(nodes::add(&self.reign, &self.drivers, request.get_ref()).await?))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn list_nodes(&self, _: Request<v1::ListNodesRequest>) -> Result<Response<v1::ListNodesResponse>, Status> {
+        Ok(Response::new(v1::ListNodesResponse { nodes: nodes::list(&self.reign).await? }))
+    }
+
+    #[tracing::instrument(skip_all, fields(node = request.get_ref().name))]
+    async fn get_node(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::Node>, Status> {
+        let name = parse::node(&request.get_ref().name)?;
+        Ok(Response::new(nodes::get(&self.reign, &name).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(node = request.get_ref().name))]
+    async fn set_node_policy(&self, request: Request<v1::SetNodePolicyRequest>) -> Result<Response<v1::Node>, Status> {
+        Ok(Response::new(nodes::set_policy(&self.reign, request.get_ref()).await?))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn list_events(
+        &self,
+        request: Request<v1::ListEventsRequest>,
+    ) -> Result<Response<v1::ListEventsResponse>, Status> {
+        let v1::ListEventsRequest { subject, limit } = request.into_inner();
+        let limit = if limit == 0 { DEFAULT_EVENTS } else { limit.min(MAX_EVENTS) };
+        let mut reader = self.reign.store.reader().await?;
+        let events = reader.events(&subject, limit).await?;
+        Ok(Response::new(v1::ListEventsResponse { events: events.into_iter().map(render::event).collect() }))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn get_fleet(&self, _: Request<v1::GetFleetRequest>) -> Result<Response<v1::FleetInfo>, Status> {
+        let fleet = self.reign.store.reader().await?.fleet().await?;
+        Ok(Response::new(v1::FleetInfo {
+            fleet_id: fleet.id.to_string(),
+            version: VERSION.to_owned(),
+            jump_address: self.reign.config.jump_address.clone().unwrap_or_default(),
+            access_revision: fleet.access_revision.0,
+            term: fleet.term.0,
+        }))
+    }
+}

@@ -1,0 +1,113 @@
+//! What a coordinator is told at its start. Plain values; must never read a file, the environment or the network.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use containarium_proto::{cpu::Cpu, sizes::Bytes};
+
+/// Everything that `run` needs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the CLI dials, over TLS. Port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// A unix socket for root on this machine.
+    pub socket: Option<PathBuf>,
+    /// Database and lock; made with mode 0700.
+    pub state_dir: PathBuf,
+    /// Another SQLite database than the one in `state_dir`.
+    pub database: Option<String>,
+    /// As `containarium cert generate` writes it.
+    pub certs_dir: PathBuf,
+    /// What users put after `ssh -J`.
+    pub jump_address: Option<String>,
+    /// For creates that leave it out.
+    pub defaults: Defaults,
+    /// How much more may be promised than there is.
+    pub overcommit: Overcommit,
+    /// Waits and deadlines.
+    pub timings: Timings,
+}
+
+/// What a container gets when its create does not say.
+#[derive(Debug, Clone)]
+pub struct Defaults {
+    /// CPU limit.
+    pub cpu: Cpu,
+    /// Memory limit.
+    pub memory: Bytes,
+    /// Root disk.
+    pub disk: Bytes,
+    /// Image alias.
+    pub image: String,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            cpu: Cpu::Count(2),
+            memory: Bytes(2 << 30),
+            disk: Bytes(20_000_000_000),
+            image: "containarium".to_owned(),
+        }
+    }
+}
+
+/// Promises per thing there is, in thousandths, and a bound on the number of containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overcommit {
+    /// Idle shells share CPUs well.
+    pub cpu_permille: u64,
+    /// Memory is shared less well: the kernel kills somebody when it runs out.
+    pub memory_permille: u64,
+    /// A full pool stops every container on it at once, so nothing beyond what there is.
+    pub disk_permille: u64,
+    /// One /24 per node has 253 addresses for containers.
+    pub max_containers_per_node: u32,
+}
+
+impl Default for Overcommit {
+    fn default() -> Self {
+        Self { cpu_permille: 4000, memory_permille: 1500, disk_permille: 1000, max_containers_per_node: 250 }
+    }
+}
+
+/// Waits and deadlines. The defaults suit a real network; tests make them shorter.
+#[derive(Debug, Clone, Copy)]
+pub struct Timings {
+    /// How long a node may hold an unchanged Observe: the heartbeat.
+    pub observe_wait: Duration,
+    /// Opening a connection to a node.
+    pub connect_timeout: Duration,
+    /// Answering an RPC, beyond the wait that an Observe was granted.
+    pub rpc_deadline: Duration,
+    /// SyncAccess answers when all of it is done; `useradd` takes a tenth of a second each on a slow disk.
+    pub access_deadline: Duration,
+    /// Between tries at a node that does not answer, and the first step of growing waits.
+    pub retry_min: Duration,
+    /// The last step of growing waits.
+    pub retry_max: Duration,
+    /// A node that was silent for this long, and missed three calls, is offline.
+    pub offline_after: Duration,
+    /// How long placing waits for every node's first word (I10).
+    pub first_round: Duration,
+    /// How long a delete, or accounts on the last server, are waited for before the caller is told `pending`.
+    pub pending_after: Duration,
+    /// Longest life of a progress stream.
+    pub stream_limit: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            observe_wait: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(2),
+            rpc_deadline: Duration::from_secs(3),
+            access_deadline: Duration::from_secs(60),
+            retry_min: Duration::from_millis(500),
+            retry_max: Duration::from_secs(10),
+            offline_after: Duration::from_secs(15),
+            first_round: Duration::from_secs(10),
+            pending_after: Duration::from_secs(60),
+            stream_limit: Duration::from_secs(15 * 60),
+        }
+    }
+}

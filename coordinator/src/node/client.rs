@@ -1,0 +1,181 @@
+//! Calls to one agent: messages to valid types and back, a deadline on each, and errors in words. It must never retry
+//! or decide; the loops around it do.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use containarium_proto::{
+    convert::{self, ConvertError},
+    ids::AccessRevision,
+    names::NodeName,
+    node::{Account, ContainerReport, NodeReport, Order, Sender},
+    pki::{CertsDir, PkiError},
+    v1::{self, agent_client::AgentClient as Wire},
+};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{config::Timings, reign::Reign};
+
+/// 750 users with 64 long keys each are under 50 MB; tonic's own 4 MB are not enough.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// Why a call gave no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error("{0}")]
+    Certificates(String),
+    #[error("'{0}' cannot be dialled as host:port")]
+    Address(String),
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+    #[error("{}", in_words(.0))]
+    Refused(Box<Status>),
+    #[error("it answers what we do not understand: {0}")]
+    Contract(#[from] ConvertError),
+}
+
+/// The last cause says most: "tcp connect error" is `transport error`'s, "connection refused" is its own.
+fn in_words(status: &Status) -> String {
+    let mut deepest: Option<&dyn Error> = status.source();
+    while let Some(next) = deepest.and_then(Error::source) {
+        deepest = Some(next);
+    }
+    match deepest {
+        Some(cause) if !status.message().contains(&cause.to_string()) => format!("{}: {cause}", status.message()),
+        Some(_) | None => status.message().to_owned(),
+    }
+}
+
+fn chain(error: &PkiError) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+/// Whether an address can be dialled at all, before a node is added under it.
+pub(crate) fn check_address(address: &str) -> bool {
+    let Some((host, port)) = address.rsplit_once(':') else { return false };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '[' | ']' | ':');
+    let good_port = port.parse::<u16>().is_ok_and(|port| port != 0);
+    good_port && !host.is_empty() && host.chars().all(plain) && endpoint(address).is_ok()
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, CallError> {
+    Endpoint::from_shared(format!("https://{address}")).map_err(|_| CallError::Address(address.to_owned()))
+}
+
+/// What a node did with a set of accounts: those that failed, with why.
+pub(crate) type AccountFailures = BTreeMap<String, String>;
+
+/// One agent, dialled when first needed.
+pub(crate) struct AgentClient {
+    node: NodeName,
+    address: String,
+    certs: CertsDir,
+    sender: Sender,
+    timings: Timings,
+    channel: Mutex<Option<Channel>>,
+}
+
+impl AgentClient {
+    pub(crate) fn new(node: NodeName, address: String, reign: &Reign) -> Self {
+        let certs = CertsDir::new(&reign.config.certs_dir);
+        let (sender, timings) = (reign.sender(), reign.config.timings);
+        Self { node, address, certs, sender, timings, channel: Mutex::default() }
+    }
+
+    /// The next call dials anew, with certificates read anew: they may have been renewed meanwhile.
+    pub(crate) fn hang_up(&self) {
+        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn wire(&self) -> Result<Wire<Channel>, CallError> {
+        let mut held = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = match held.as_ref() {
+            Some(channel) => channel.clone(),
+            None => held.insert(self.dial()?).clone(),
+        };
+        let wire = Wire::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        Ok(wire.max_encoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    fn dial(&self) -> Result<Channel, CallError> {
+        let tls = self.certs.coordinator_to_agent(&self.node).map_err(|e| CallError::Certificates(chain(&e)))?;
+        let endpoint = endpoint(&self.address)?
+            .tls_config(tls)
+            .map_err(|e| CallError::Certificates(e.to_string()))?
+            .connect_timeout(self.timings.connect_timeout)
+            // A machine that lost its power says nothing: the link's own heartbeat finds out between calls.
+            .http2_keep_alive_interval(self.timings.observe_wait)
+            .keep_alive_timeout(self.timings.rpc_deadline)
+            .tcp_nodelay(true);
+        Ok(endpoint.connect_lazy())
+    }
+
+    pub(crate) async fn apply(&self, order: &Order) -> Result<ContainerReport, CallError> {
+        let request = convert::order_to_wire(self.sender, order);
+        let mut wire = self.wire()?;
+        let answer = within(self.timings.rpc_deadline, wire.apply(request)).await?;
+        let report = answer.container.unwrap_or_default();
+        Ok(convert::container_report_from_wire(&report)?)
+    }
+
+    /// Long poll: `after` is the incarnation and revision last seen.
+    pub(crate) async fn observe(&self, after: &(String, u64), wait: Duration) -> Result<NodeReport, CallError> {
+        let request = v1::ObserveRequest {
+            sender: Some(convert::sender_to_wire(self.sender)),
+            after_revision: after.1,
+            incarnation: after.0.clone(),
+            max_wait_millis: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+        };
+        let mut wire = self.wire()?;
+        let report = within(wait + self.timings.rpc_deadline, wire.observe(request)).await?;
+        Ok(convert::node_report_from_wire(&report)?)
+    }
+
+    pub(crate) async fn sync_access(
+        &self,
+        revision: AccessRevision,
+        accounts: &[Account],
+    ) -> Result<AccountFailures, CallError> {
+        let request = v1::SyncAccessRequest {
+            sender: Some(convert::sender_to_wire(self.sender)),
+            revision: revision.0,
+            accounts: accounts.iter().map(convert::account_to_wire).collect(),
+        };
+        let mut wire = self.wire()?;
+        let report = within(self.timings.access_deadline, wire.sync_access(request)).await?;
+        Ok(report.failures.into_iter().map(|f| (f.username, f.error)).collect())
+    }
+}
+
+async fn within<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(deadline, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(CallError::Refused(Box::new(status))),
+        Err(_) => Err(CallError::Deadline(deadline)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_address;
+
+    #[test]
+    fn addresses_are_host_and_port() {
+        for good in ["10.0.0.5:7443", "jump-1.example:7443", "[::1]:7443", "localhost:1"] {
+            assert!(check_address(good), "{good}");
+        }
+        for bad in ["", "10.0.0.5", "10.0.0.5:", ":7443", "a b:1", "a/b:1", "u@h:1", "h:0", "h:70000", "h:1/x"] {
+            assert!(!check_address(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What is known of one node in this reign: whether it answers, its last report, its accounts. In memory only; lost
+//! with the process and learned again from the first report. It must never hold anything that only we know.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use containarium_proto::{
+    ids::{AccessRevision, ContainerId, Generation},
+    names::{NodeName, Username},
+    node::{ContainerReport, NodeReport},
+    spec::Observed,
+};
+use tokio::sync::Notify;
+
+use crate::availability::{Availability, Health};
+
+/// How far a node's accounts have come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Access {
+    /// The incarnation that `tried` belongs to.
+    pub(crate) incarnation: String,
+    /// The set that was last applied, but for `failures`.
+    pub(crate) tried: AccessRevision,
+    /// Accounts of it that could not be made or removed, with why.
+    pub(crate) failures: BTreeMap<String, String>,
+}
+
+impl Access {
+    /// Whether this user's account is as of `revision`, or later.
+    pub(crate) fn serves(&self, user: &Username, revision: AccessRevision) -> bool {
+        self.tried >= revision && !self.failures.contains_key(user.as_str())
+    }
+}
+
+/// A copy of what is known, to reason about.
+#[derive(Debug, Clone)]
+pub(crate) struct Sight {
+    pub(crate) availability: Availability,
+    /// Tried at least once in this reign, with whatever outcome.
+    pub(crate) tried: bool,
+    pub(crate) last_seen_at: Option<i64>,
+    /// Why the last call failed, for people.
+    pub(crate) problem: Option<String>,
+    pub(crate) report: Option<Arc<NodeReport>>,
+    pub(crate) containers: Arc<BTreeMap<ContainerId, ContainerReport>>,
+    pub(crate) access: Access,
+    /// Users of whose container the node knows a newer order than our database.
+    pub(crate) ahead_of_us: Vec<String>,
+}
+
+impl Sight {
+    pub(crate) fn is_online(&self) -> bool {
+        self.availability == Availability::Online
+    }
+
+    /// What the node said of this very generation.
+    pub(crate) fn observed(&self, id: ContainerId, generation: Generation) -> Option<&Observed> {
+        self.containers.get(&id).filter(|c| c.generation == generation).map(|c| &c.observed)
+    }
+}
+
+/// What is known of every node at one moment.
+pub(crate) type Sights = BTreeMap<NodeName, Sight>;
+
+/// One node's place in memory, and the wake-ups of its driver. Wake-ups carry no data.
+pub(crate) struct NodeLive {
+    pub(crate) name: NodeName,
+    pub(crate) orders_changed: Notify,
+    pub(crate) accounts_changed: Notify,
+    state: Mutex<State>,
+}
+
+struct State {
+    health: Health,
+    sight: Sight,
+}
+
+impl NodeLive {
+    pub(crate) fn new(name: NodeName) -> Self {
+        let sight = Sight {
+            availability: Availability::Unknown,
+            tried: false,
+            last_seen_at: None,
+            problem: None,
+            report: None,
+            containers: Arc::default(),
+            access: Access::default(),
+            ahead_of_us: Vec::new(),
+        };
+        let state = Mutex::new(State { health: Health::new(), sight });
+        Self { name, orders_changed: Notify::new(), accounts_changed: Notify::new(), state }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn sight(&self) -> Sight {
+        self.state().sight.clone()
+    }
+
+    /// Whether the next answer would be news.
+    pub(crate) fn is_online(&self) -> bool {
+        self.state().sight.is_online()
+    }
+
+    /// Takes in a report that has been recorded.
+    pub(crate) fn publish(&self, report: NodeReport) {
+        let mut state = self.state();
+        let State { health, sight } = &mut *state;
+        health.answered(Instant::now());
+        let containers = report.containers.iter().map(|c| (c.id, c.clone())).collect();
+        sight.tried = true;
+        sight.last_seen_at = Some(chrono::Utc::now().timestamp_millis());
+        sight.problem = None;
+        sight.containers = Arc::new(containers);
+        if sight.access.incarnation != report.incarnation {
+            sight.access = Access {
+                incarnation: report.incarnation.clone(),
+                tried: report.access_revision,
+                failures: BTreeMap::new(),
+            };
+        }
+        sight.report = Some(Arc::new(report));
+        sight.availability = health.state();
+    }
+
+    /// Takes in the answer to one order. A report of the same generation is at least as new: it stays.
+    pub(crate) fn publish_answer(&self, answer: ContainerReport) {
+        let mut state = self.state();
+        let known = state.sight.containers.get(&answer.id).map(|c| c.generation);
+        if known.is_none_or(|known| known < answer.generation) {
+            Arc::make_mut(&mut state.sight.containers).insert(answer.id, answer);
+        }
+    }
+
+    /// Notes a failed call; gives the new availability if that is a change.
+    pub(crate) fn missed(&self, problem: String, offline_after: Duration) -> Option<Availability> {
+        let mut state = self.state();
+        let change = state.health.missed(Instant::now(), offline_after);
+        state.sight.tried = true;
+        state.sight.problem = Some(problem);
+        state.sight.availability = state.health.state();
+        change
+    }
+
+    /// Gives whether that is news.
+    pub(crate) fn set_ahead_of_us(&self, users: Vec<String>) -> bool {
+        let mut state = self.state();
+        let news = state.sight.ahead_of_us != users;
+        state.sight.ahead_of_us = users;
+        news
+    }
+
+    pub(crate) fn set_access(&self, access: Access) {
+        self.state().sight.access = access;
+    }
+}

@@ -1,0 +1,92 @@
+//! Listening to one node: the long poll that is heartbeat, progress and confirmation in one. What is news is made
+//! durable first and shown second, so that nobody is told what a crash could make untrue.
+
+use std::time::{Duration, Instant};
+
+use containarium_proto::node::NodeReport;
+
+use super::{client::AgentClient, live::NodeLive, record, replace};
+use crate::{
+    availability::Availability,
+    reign::Reign,
+    store::{EventKind, StoreError},
+};
+
+/// Never ends.
+pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
+    let timings = &reign.config.timings;
+    let mut after = (String::new(), 0);
+    loop {
+        // A node that is not known to be well is asked for an answer at once.
+        let wait = if live.is_online() { timings.observe_wait } else { Duration::ZERO };
+        let asked_at = Instant::now();
+        let pause = match client.observe(&after, wait).await {
+            Ok(report) if report.node != live.name => {
+                let problem =
+                    format!("the agent there says it is '{}': correct the address or its --node", report.node);
+                miss(reign, live, client, problem).await;
+                timings.retry_min
+            }
+            Ok(report) => {
+                let seen = (report.incarnation.clone(), report.revision);
+                let stale = seen == after && asked_at.elapsed() < wait / 2;
+                match take_in(reign, live, report).await {
+                    Ok(()) => {
+                        after = seen;
+                        // Nothing new and no wait: an agent that does not hold the poll must not make us spin.
+                        if stale { timings.retry_min } else { Duration::ZERO }
+                    }
+                    Err(error) => {
+                        tracing::error!(error = &error as &dyn std::error::Error, "a report could not be recorded");
+                        after = (String::new(), 0);
+                        timings.retry_min
+                    }
+                }
+            }
+            Err(error) => {
+                after = (String::new(), 0);
+                miss(reign, live, client, error.to_string()).await;
+                timings.retry_min
+            }
+        };
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+async fn take_in(reign: &Reign, live: &NodeLive, report: NodeReport) -> Result<(), StoreError> {
+    let back = (!live.is_online()).then_some(report.agent_version.as_str());
+    record::report(reign, &live.name, &report, back).await?;
+    live.publish(report);
+    // Orders and accounts are planned anew from what the node says; both are no-ops when nothing is lacking.
+    live.orders_changed.notify_one();
+    live.accounts_changed.notify_one();
+    reign.wake_streams();
+    Ok(())
+}
+
+async fn miss(reign: &Reign, live: &NodeLive, client: &AgentClient, problem: String) {
+    client.hang_up();
+    let change = live.missed(problem.clone(), reign.config.timings.offline_after);
+    reign.wake_streams();
+    let kind = match change {
+        Some(Availability::Suspect) => Some(EventKind::NodeSuspect),
+        Some(Availability::Offline) => Some(EventKind::NodeOffline),
+        Some(Availability::Unknown | Availability::Online) | None => None,
+    };
+    if let Some(kind) = kind
+        && let Err(error) = note(reign, live, kind, &problem).await
+    {
+        tracing::error!(error = &error as &dyn std::error::Error, "an event was lost");
+    }
+    if live.sight().availability == Availability::Offline {
+        replace::never_ran(reign, &live.name).await;
+    }
+}
+
+async fn note(reign: &Reign, live: &NodeLive, kind: EventKind, message: &str) -> Result<(), StoreError> {
+    let mut tx = reign.write().await?;
+    tx.note(live.name.as_str(), kind, message).await?;
+    tx.commit().await
+}

@@ -1,0 +1,121 @@
+//! Making durable what a node said: one transaction per report that holds news, none for one that does not.
+
+use containarium_proto::{
+    names::NodeName,
+    node::{ContainerReport, NodeReport},
+    spec::Observed,
+};
+
+use super::plan::{self, Finding};
+use crate::{
+    reign::Reign,
+    store::{EventKind, Held, NodeFacts, NodeRow, StoreError, WriteTx},
+};
+
+/// Records a report. `back` is the agent's version if the node was not online before.
+pub(super) async fn report(
+    reign: &Reign,
+    node: &NodeName,
+    report: &NodeReport,
+    back: Option<&str>,
+) -> Result<(), StoreError> {
+    let facts = NodeFacts {
+        cidr: report.container_cidr,
+        gateway: report.container_gateway,
+        boot_id: report.boot_id.clone(),
+        capacity: report.capacity,
+        images: report.images.clone(),
+    };
+    let mut reader = reign.store.reader().await?;
+    let Some(row) = reader.node(node).await? else { return Ok(()) };
+    let findings = plan::findings(&reader.on_node(node).await?, &report.containers);
+    drop(reader);
+    if findings.is_empty() && facts.same_as(&row) && back.is_none() {
+        return Ok(());
+    }
+    let mut tx = reign.write().await?;
+    if let Some(version) = back {
+        tx.note(node.as_str(), EventKind::NodeOnline, &format!("answers, agent {version}")).await?;
+    }
+    if !facts.same_as(&row) {
+        note_facts(&mut tx, &row, &facts).await?;
+        tx.record_facts(node, &facts).await?;
+    }
+    let freed = apply(&mut tx, node, findings).await?;
+    tx.commit().await?;
+    if freed {
+        reign.wake_streams();
+    }
+    Ok(())
+}
+
+/// Records the answer to one order.
+pub(super) async fn answer(reign: &Reign, node: &NodeName, answer: &ContainerReport) -> Result<(), StoreError> {
+    let rows = reign.store.reader().await?.on_node(node).await?;
+    let findings = plan::findings(&rows, [answer]);
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let mut tx = reign.write().await?;
+    apply(&mut tx, node, findings).await?;
+    tx.commit().await
+}
+
+async fn note_facts(tx: &mut WriteTx, row: &NodeRow, facts: &NodeFacts) -> Result<(), StoreError> {
+    let name = row.name.as_str();
+    if row.boot_id.as_ref().is_some_and(|boot| *boot != facts.boot_id) {
+        tx.note(name, EventKind::NodeRebooted, "the machine started anew").await?;
+    }
+    let new = (facts.cidr, facts.gateway);
+    match row.network {
+        Some(old) if old == new => Ok(()),
+        Some((old, _)) => {
+            let message = format!("its container network changed from {old} to {}: older containers stay", facts.cidr);
+            tx.note(name, EventKind::NodeNetwork, &message).await
+        }
+        None => tx.note(name, EventKind::NodeNetwork, &format!("its containers live in {}", facts.cidr)).await,
+    }
+}
+
+/// Gives whether a placement went.
+async fn apply(tx: &mut WriteTx, node: &NodeName, findings: Vec<Finding>) -> Result<bool, StoreError> {
+    let mut freed = false;
+    for finding in findings {
+        match finding {
+            Finding::Settled { held, observed } => settle(tx, &held, &observed).await?,
+            Finding::Gone { held } => freed |= gone(tx, node, &held).await?,
+        }
+    }
+    Ok(freed)
+}
+
+async fn settle(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<(), StoreError> {
+    let row = &held.placement;
+    if !tx.record_observed((row.container, &row.node), row.generation, observed).await? {
+        return Ok(());
+    }
+    let (node, address) = (&row.node, row.address);
+    let (kind, message) = match observed {
+        Observed::Running => (EventKind::ContainerRunning, format!("on {node} at {address}")),
+        Observed::Stopped => (EventKind::ContainerStopped, format!("on {node}")),
+        Observed::Failed { error, permanent: true } => (EventKind::ContainerFailed, format!("on {node}: {error}")),
+        Observed::Failed { error, permanent: false } => {
+            (EventKind::ContainerFailed, format!("on {node}, being tried again: {error}"))
+        }
+        Observed::Absent => (EventKind::ContainerLost, format!("{node} holds nothing of it any more")),
+        // Never findings.
+        Observed::Unknown | Observed::Converging { .. } => return Ok(()),
+    };
+    tx.note(&held.container.owner.container_name(), kind, &message).await
+}
+
+async fn gone(tx: &mut WriteTx, node: &NodeName, held: &Held) -> Result<bool, StoreError> {
+    let row = &held.placement;
+    let (placement, container) = tx.remove_confirmed(row.container, node, row.generation).await?;
+    if placement {
+        let rest = if container { "" } else { "; it lives on another node" };
+        let message = format!("{node} has destroyed its copy{rest}");
+        tx.note(&held.container.owner.container_name(), EventKind::ContainerDeleted, &message).await?;
+    }
+    Ok(placement)
+}

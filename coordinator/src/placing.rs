@@ -1,0 +1,64 @@
+//! What placement reasons about, put together from rows and reports. Pure; it must never choose.
+
+use std::collections::BTreeMap;
+
+use containarium_proto::names::NodeName;
+
+use crate::{
+    availability::Availability,
+    node::live::Sights,
+    placement::{Candidate, Verdict},
+    store::{Claim, NodeRow},
+};
+
+/// Rows, promises and reports as candidates.
+pub(crate) fn candidates(nodes: &[NodeRow], claims: &[Claim], sights: &Sights) -> Vec<Candidate> {
+    let mut found: BTreeMap<&NodeName, Candidate> = BTreeMap::new();
+    for row in nodes {
+        let sight = sights.get(&row.name);
+        let report = sight.and_then(|s| s.report.as_ref());
+        let candidate = Candidate {
+            name: row.name.clone(),
+            availability: sight.map_or(Availability::Unknown, |s| s.availability),
+            policy: row.policy,
+            problem: overlap(row, nodes),
+            capacity: report.map(|r| r.capacity).or(row.capacity),
+            network: row.network,
+            images: report.map_or_else(|| row.images.clone(), |r| r.images.clone()),
+            reserved: Default::default(),
+            addresses: Default::default(),
+        };
+        found.insert(&row.name, candidate);
+    }
+    for claim in claims {
+        if let Some(candidate) = found.get_mut(&claim.node) {
+            candidate.reserved = candidate.reserved.plus(claim.reserved);
+            candidate.addresses.insert(claim.address);
+        }
+    }
+    found.into_values().collect()
+}
+
+/// Whether a node's network overlaps that of a node added before it: routes to one of them would be wrong. The older
+/// one keeps its network, since users' containers may live in it.
+pub(crate) fn overlap(node: &NodeRow, nodes: &[NodeRow]) -> Option<String> {
+    let (mine, _) = node.network?;
+    let older = |other: &&NodeRow| (other.created_at, &other.name) < (node.created_at, &node.name);
+    let clash = nodes.iter().filter(older).find_map(|other| {
+        let (theirs, _) = other.network?;
+        (mine.contains(&theirs.network()) || theirs.contains(&mine.network())).then_some((other, theirs))
+    });
+    clash.map(|(other, theirs)| format!("its container network {mine} overlaps {theirs} of {}", other.name))
+}
+
+/// Why no node takes it, in one line.
+pub(crate) fn reasons(verdicts: &[Verdict]) -> String {
+    let one = |v: &Verdict| match &v.fit {
+        Ok(_) => format!("{} has room", v.node),
+        Err(why) => format!("{} {why}", v.node),
+    };
+    verdicts.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests;

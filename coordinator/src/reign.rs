@@ -1,0 +1,167 @@
+//! What the API and the node drivers share while one term lasts: the store with its fence, what is known of each node,
+//! and wake-ups. It must never hold a task: tasks hold it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
+};
+
+use containarium_proto::{
+    ids::{AccessRevision, FleetId},
+    names::{NodeName, Username},
+    node::Sender,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    error::CoordinatorError,
+    node::live::{NodeLive, Sights},
+    store::{Fence, Store, StoreError, WriteTx},
+};
+
+/// Steps that an agent takes for a create, until one has told: only for the `n` of the first `[k/n]`.
+const USUAL_AGENT_STEPS: u32 = 4;
+
+/// One term of one coordinator.
+pub(crate) struct Reign {
+    pub(crate) store: Store,
+    pub(crate) fence: Fence,
+    pub(crate) fleet: FleetId,
+    pub(crate) config: Config,
+    /// Ends the process in good order.
+    pub(crate) stopping: CancellationToken,
+    lives: RwLock<BTreeMap<NodeName, Arc<NodeLive>>>,
+    changes: watch::Sender<u64>,
+    began: Instant,
+    over: CancellationToken,
+    why_over: Mutex<Option<CoordinatorError>>,
+    agent_steps: AtomicU32,
+}
+
+impl Reign {
+    pub(crate) fn new(
+        store: Store,
+        fence: Fence,
+        fleet: FleetId,
+        config: Config,
+        stopping: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            fence,
+            fleet,
+            config,
+            stopping,
+            lives: RwLock::default(),
+            changes: watch::Sender::new(0),
+            began: Instant::now(),
+            over: CancellationToken::new(),
+            why_over: Mutex::default(),
+            agent_steps: AtomicU32::new(USUAL_AGENT_STEPS),
+        })
+    }
+
+    pub(crate) fn sender(&self) -> Sender {
+        Sender { fleet: self.fleet, term: self.fence.term() }
+    }
+
+    /// Begins a write. Finding a newer term ends the reign.
+    pub(crate) async fn write(&self) -> Result<WriteTx, StoreError> {
+        let begun = self.store.write(&self.fence).await;
+        if let Err(StoreError::NotLeader { term }) = &begun {
+            self.end(CoordinatorError::Deposed { term: term.0 });
+        }
+        begun
+    }
+
+    /// Ends the reign; the first cause is the one that is told.
+    pub(crate) fn end(&self, cause: CoordinatorError) {
+        self.why_over.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(cause);
+        self.over.cancel();
+    }
+
+    /// Resolves when the reign must end.
+    pub(crate) async fn ended(&self) -> CoordinatorError {
+        self.over.cancelled().await;
+        let cause = self.why_over.lock().unwrap_or_else(PoisonError::into_inner).take();
+        cause.unwrap_or_else(|| CoordinatorError::Deposed { term: self.fence.term().0 })
+    }
+
+    /// What is known of a node; made at the first call for it.
+    pub(crate) fn live(&self, name: &NodeName) -> Arc<NodeLive> {
+        let mut lives = self.lives.write().unwrap_or_else(PoisonError::into_inner);
+        lives.entry(name.clone()).or_insert_with(|| Arc::new(NodeLive::new(name.clone()))).clone()
+    }
+
+    /// What is known of every node at this moment.
+    pub(crate) fn sights(&self) -> Sights {
+        let lives = self.lives.read().unwrap_or_else(PoisonError::into_inner);
+        lives.iter().map(|(name, live)| (name.clone(), live.sight())).collect()
+    }
+
+    /// For streams: resolves at every change of anything. Mark it seen *before* reading the truth.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Something changed: streams read again.
+    pub(crate) fn wake_streams(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// The database changed: every driver and every stream reads it again.
+    pub(crate) fn wake_all(&self) {
+        for live in self.lives.read().unwrap_or_else(PoisonError::into_inner).values() {
+            live.orders_changed.notify_one();
+            live.accounts_changed.notify_one();
+        }
+        self.wake_streams();
+    }
+
+    /// I10: waits until every node was tried once, or long enough that waiting for a dead one is no excuse.
+    pub(crate) async fn first_round(&self) {
+        let mut changes = self.changes();
+        let all_tried = async {
+            loop {
+                changes.mark_unchanged();
+                if self.sights().values().all(|sight| sight.tried) {
+                    return;
+                }
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let until = self.began + self.config.timings.first_round;
+        tokio::select! {
+            () = all_tried => {}
+            () = tokio::time::sleep_until(until.into()) => {}
+        }
+    }
+
+    /// Nodes that answer but do not have a user's account as of `revision`, with why if they said.
+    pub(crate) fn without_access(&self, user: &Username, revision: AccessRevision) -> Vec<(NodeName, Option<String>)> {
+        let mut missing = Vec::new();
+        for (name, sight) in self.sights() {
+            if sight.is_online() && !sight.access.serves(user, revision) {
+                missing.push((name, sight.access.failures.get(user.as_str()).cloned()));
+            }
+        }
+        missing
+    }
+
+    /// How many steps agents take for a create, as last seen.
+    pub(crate) fn agent_steps(&self) -> u32 {
+        self.agent_steps.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn learn_agent_steps(&self, total: u32) {
+        self.agent_steps.store(total, Ordering::Relaxed);
+    }
+}

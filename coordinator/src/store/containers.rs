@@ -1,0 +1,136 @@
+//! Changes to containers and placements. Generations only grow, and a generation's content never changes (I4): every
+//! update here either makes a new one or touches only what was observed of it.
+
+use containarium_proto::{
+    ids::{AccessRevision, ContainerId, Generation},
+    names::NodeName,
+    spec::{Desired, Observed},
+};
+use sqlx::Row;
+
+use super::{
+    ContainerRow, PlacementRow, StoreError, WriteTx, failed,
+    rows::{desired_text, to_json},
+};
+
+impl WriteTx {
+    /// To be called in every transaction that changes who has an account or where it leads.
+    pub(crate) async fn bump_access(&mut self) -> Result<AccessRevision, StoreError> {
+        let row = sqlx::query("UPDATE fleet SET access_revision = access_revision + 1 RETURNING access_revision")
+            .fetch_one(self.connection())
+            .await
+            .map_err(failed("counting an access change"))?;
+        let revision: i64 = row.try_get("access_revision").map_err(failed("reading the access revision"))?;
+        Ok(AccessRevision(revision.cast_unsigned()))
+    }
+
+    pub(crate) async fn insert_container(&mut self, container: &ContainerRow) -> Result<(), StoreError> {
+        let sql = "INSERT INTO container (id, owner, name, image_alias, keys, pinned, request_id, request_hash, \
+                   created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        sqlx::query(sql)
+            .bind(container.id.to_string())
+            .bind(container.owner.as_str())
+            .bind(container.owner.container_name())
+            .bind(container.image_alias.as_str())
+            .bind(to_json("keys", &container.keys)?)
+            .bind(i64::from(container.pinned))
+            .bind(container.request_id.to_string())
+            .bind(container.request_hash.as_str())
+            .bind(container.created_at)
+            .execute(self.connection())
+            .await
+            .map(drop)
+            .map_err(failed("inserting a container"))
+    }
+
+    pub(crate) async fn insert_placement(&mut self, placement: &PlacementRow) -> Result<(), StoreError> {
+        let sql = "INSERT INTO placement (container_id, node, desired, generation, spec, cpu_millis, memory_bytes, \
+                   disk_bytes, address, observed, observed_generation, ever_ran, access_revision, request_id) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+        sqlx::query(sql)
+            .bind(placement.container.to_string())
+            .bind(placement.node.as_str())
+            .bind(desired_text(placement.desired))
+            .bind(placement.generation.0.cast_signed())
+            .bind(to_json("spec", &placement.spec)?)
+            .bind(placement.reserved.cpu_millis.cast_signed())
+            .bind(placement.reserved.memory_bytes.cast_signed())
+            .bind(placement.reserved.disk_bytes.cast_signed())
+            .bind(placement.address.to_string())
+            .bind(to_json("observed", &placement.observed)?)
+            .bind(placement.observed_generation.0.cast_signed())
+            .bind(i64::from(placement.ever_ran))
+            .bind(placement.access_revision.0.cast_signed())
+            .bind(placement.power_request.map(|r| r.to_string()).unwrap_or_default())
+            .execute(self.connection())
+            .await
+            .map(drop)
+            .map_err(failed("inserting a placement"))
+    }
+
+    /// Gives a placement its next order. `wanted.generation` is the new one; the row must be at the one before (I4).
+    pub(crate) async fn change_order(&mut self, wanted: &PlacementRow) -> Result<(), StoreError> {
+        let sql = "UPDATE placement SET desired = $3, generation = $4, spec = $5, access_revision = $6, \
+                   request_id = $7 WHERE container_id = $1 AND node = $2 AND generation < $4";
+        sqlx::query(sql)
+            .bind(wanted.container.to_string())
+            .bind(wanted.node.as_str())
+            .bind(desired_text(wanted.desired))
+            .bind(wanted.generation.0.cast_signed())
+            .bind(to_json("spec", &wanted.spec)?)
+            .bind(wanted.access_revision.0.cast_signed())
+            .bind(wanted.power_request.map(|r| r.to_string()).unwrap_or_default())
+            .execute(self.connection())
+            .await
+            .map(drop)
+            .map_err(failed("changing an order"))
+    }
+
+    /// Notes what was seen of one generation; false if the row has moved on to another.
+    pub(crate) async fn record_observed(
+        &mut self,
+        (container, node): (ContainerId, &NodeName),
+        generation: Generation,
+        observed: &Observed,
+    ) -> Result<bool, StoreError> {
+        let sql = "UPDATE placement SET observed = $4, observed_generation = $3, \
+                   ever_ran = CASE WHEN $5 = 1 THEN 1 ELSE ever_ran END \
+                   WHERE container_id = $1 AND node = $2 AND generation = $3";
+        let done = sqlx::query(sql)
+            .bind(container.to_string())
+            .bind(node.as_str())
+            .bind(generation.0.cast_signed())
+            .bind(to_json("observed", observed)?)
+            .bind(i64::from(matches!(observed, Observed::Running)))
+            .execute(self.connection())
+            .await
+            .map_err(failed("recording what was observed"))?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// I7: removes a placement whose node has confirmed `Absent` for this very generation, and the container with its
+    /// last placement. Gives whether the placement went, and whether the container did.
+    pub(crate) async fn remove_confirmed(
+        &mut self,
+        container: ContainerId,
+        node: &NodeName,
+        generation: Generation,
+    ) -> Result<(bool, bool), StoreError> {
+        let sql = "DELETE FROM placement WHERE container_id = $1 AND node = $2 AND generation = $3 AND desired = $4";
+        let gone = sqlx::query(sql)
+            .bind(container.to_string())
+            .bind(node.as_str())
+            .bind(generation.0.cast_signed())
+            .bind(desired_text(Desired::Absent))
+            .execute(self.connection())
+            .await
+            .map_err(failed("removing a placement"))?;
+        if gone.rows_affected() == 0 {
+            return Ok((false, false));
+        }
+        let sql = "DELETE FROM container WHERE id = $1 AND NOT EXISTS \
+                   (SELECT 1 FROM placement WHERE container_id = $1)";
+        let last = sqlx::query(sql).bind(container.to_string()).execute(self.connection()).await;
+        Ok((true, last.map_err(failed("removing a container"))?.rows_affected() == 1))
+    }
+}

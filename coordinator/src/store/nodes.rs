@@ -1,0 +1,68 @@
+//! Changes to nodes: what the operator says of them, and what they durably say of themselves.
+
+use std::net::Ipv4Addr;
+
+use containarium_proto::{
+    names::NodeName,
+    spec::{Capacity, Image},
+};
+use ipnet::Ipv4Net;
+
+use super::{NodeRow, Policy, StoreError, WriteTx, failed, rows::to_json};
+
+/// The part of a report that must survive us: sizes and images, not what is in use at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeFacts {
+    pub(crate) cidr: Ipv4Net,
+    pub(crate) gateway: Ipv4Addr,
+    pub(crate) boot_id: String,
+    pub(crate) capacity: Capacity,
+    pub(crate) images: Vec<Image>,
+}
+
+impl NodeFacts {
+    /// Whether the row says so already. Use changes all the time and is not worth a write.
+    pub(crate) fn same_as(&self, row: &NodeRow) -> bool {
+        let sizes = |c: Capacity| (c.cpus, c.memory, c.disk);
+        row.network == Some((self.cidr, self.gateway))
+            && row.boot_id.as_ref() == Some(&self.boot_id)
+            && row.capacity.map(sizes) == Some(sizes(self.capacity))
+            && row.images == self.images
+    }
+}
+
+impl WriteTx {
+    /// A new node; the caller has seen that the name is free.
+    pub(crate) async fn insert_node(&mut self, name: &NodeName, address: &str) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO node (name, address, policy, images, created_at) VALUES ($1, $2, $3, '[]', $4)")
+            .bind(name.as_str())
+            .bind(address)
+            .bind(Policy::Active.as_str())
+            .bind(chrono::Utc::now().timestamp_millis())
+            .execute(self.connection())
+            .await
+            .map(drop)
+            .map_err(failed("adding a node"))
+    }
+
+    pub(crate) async fn set_policy(&mut self, name: &NodeName, policy: Policy) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE node SET policy = $2 WHERE name = $1").bind(name.as_str());
+        let done = update.bind(policy.as_str()).execute(self.connection()).await;
+        done.map(drop).map_err(failed("setting a policy"))
+    }
+
+    pub(crate) async fn record_facts(&mut self, name: &NodeName, facts: &NodeFacts) -> Result<(), StoreError> {
+        let sql = "UPDATE node SET cidr = $2, gateway = $3, boot_id = $4, capacity = $5, images = $6 WHERE name = $1";
+        sqlx::query(sql)
+            .bind(name.as_str())
+            .bind(facts.cidr.to_string())
+            .bind(facts.gateway.to_string())
+            .bind(facts.boot_id.as_str())
+            .bind(to_json("capacity", &facts.capacity)?)
+            .bind(to_json("images", &facts.images)?)
+            .execute(self.connection())
+            .await
+            .map(drop)
+            .map_err(failed("recording a node's facts"))
+    }
+}

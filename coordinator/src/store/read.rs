@@ -1,0 +1,171 @@
+//! Questions to the database, each one statement, so each answer is of one moment. Nothing here changes anything.
+
+use std::{net::Ipv4Addr, ops::DerefMut};
+
+use containarium_proto::{
+    ids::{AccessRevision, ContainerId, FleetId, RequestId, Term},
+    names::{NodeName, Username},
+    node::Account,
+};
+use sqlx::{AnyConnection, Row};
+
+use super::{
+    Event, Held, NodeRow, StoreError, events, failed,
+    rows::{self, number, parsed},
+};
+use crate::placement::Resources;
+
+/// Containers with their placements; `$rest` is a literal, so no statement is made of data.
+macro_rules! held {
+    ($rest:literal) => {
+        concat!(
+            "SELECT c.id, c.owner, c.image_alias, c.keys, c.pinned, c.request_id, c.request_hash, c.created_at, ",
+            "p.node, p.desired, p.generation, p.spec, p.cpu_millis, p.memory_bytes, p.disk_bytes, p.address, ",
+            "p.observed, p.observed_generation, p.ever_ran, p.access_revision, p.request_id AS power_request ",
+            "FROM container c JOIN placement p ON p.container_id = c.id ",
+            $rest
+        )
+    };
+}
+
+/// The fleet's own row, with the lease's term.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fleet {
+    pub(crate) id: FleetId,
+    pub(crate) access_revision: AccessRevision,
+    pub(crate) term: Term,
+}
+
+/// One placement's claim on its node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) node: NodeName,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) reserved: Resources,
+}
+
+/// Reads, on a connection of its own or inside a write.
+pub(crate) struct Reader<C>(C);
+
+impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
+    pub(super) fn new(connection: C) -> Self {
+        Self(connection)
+    }
+
+    pub(crate) async fn fleet(&mut self) -> Result<Fleet, StoreError> {
+        let row = sqlx::query("SELECT f.fleet_id, f.access_revision, l.term FROM fleet f CROSS JOIN lease l")
+            .fetch_one(&mut *self.0)
+            .await
+            .map_err(failed("reading the fleet"))?;
+        Ok(Fleet {
+            id: parsed(&row, "fleet_id")?,
+            access_revision: AccessRevision(number(&row, "access_revision")?),
+            term: Term(number(&row, "term")?),
+        })
+    }
+
+    pub(crate) async fn nodes(&mut self) -> Result<Vec<NodeRow>, StoreError> {
+        let found = sqlx::query("SELECT * FROM node ORDER BY name").fetch_all(&mut *self.0).await;
+        found.map_err(failed("listing nodes"))?.iter().map(rows::node).collect()
+    }
+
+    pub(crate) async fn node(&mut self, name: &NodeName) -> Result<Option<NodeRow>, StoreError> {
+        let found = sqlx::query("SELECT * FROM node WHERE name = $1").bind(name.as_str());
+        let found = found.fetch_optional(&mut *self.0).await.map_err(failed("reading a node"))?;
+        found.as_ref().map(rows::node).transpose()
+    }
+
+    /// Every container with every placement, by owner.
+    pub(crate) async fn all(&mut self) -> Result<Vec<Held>, StoreError> {
+        let found = sqlx::query(held!("ORDER BY c.owner")).fetch_all(&mut *self.0).await;
+        found.map_err(failed("listing containers"))?.iter().map(rows::held).collect()
+    }
+
+    pub(crate) async fn on_node(&mut self, node: &NodeName) -> Result<Vec<Held>, StoreError> {
+        let found = sqlx::query(held!("WHERE p.node = $1 ORDER BY c.id")).bind(node.as_str());
+        let found = found.fetch_all(&mut *self.0).await.map_err(failed("listing a node's placements"))?;
+        found.iter().map(rows::held).collect()
+    }
+
+    pub(crate) async fn of_owner(&mut self, owner: &Username) -> Result<Vec<Held>, StoreError> {
+        let found = sqlx::query(held!("WHERE c.owner = $1 ORDER BY p.node")).bind(owner.as_str());
+        let found = found.fetch_all(&mut *self.0).await.map_err(failed("reading a user's container"))?;
+        found.iter().map(rows::held).collect()
+    }
+
+    pub(crate) async fn of_container(&mut self, id: ContainerId) -> Result<Vec<Held>, StoreError> {
+        let found = sqlx::query(held!("WHERE c.id = $1 ORDER BY p.node")).bind(id.to_string());
+        let found = found.fetch_all(&mut *self.0).await.map_err(failed("reading a container"))?;
+        found.iter().map(rows::held).collect()
+    }
+
+    pub(crate) async fn of_request(&mut self, request: RequestId) -> Result<Vec<Held>, StoreError> {
+        let found = sqlx::query(held!("WHERE c.request_id = $1 ORDER BY p.node")).bind(request.to_string());
+        let found = found.fetch_all(&mut *self.0).await.map_err(failed("looking for a request"))?;
+        found.iter().map(rows::held).collect()
+    }
+
+    /// Who has the instance name, whatever its owner is called.
+    pub(crate) async fn of_name(&mut self, name: &str) -> Result<Vec<Held>, StoreError> {
+        let found = sqlx::query(held!("WHERE c.name = $1 ORDER BY p.node")).bind(name);
+        let found = found.fetch_all(&mut *self.0).await.map_err(failed("looking for a container name"))?;
+        found.iter().map(rows::held).collect()
+    }
+
+    /// What every node has promised, rows still being deleted included (I2).
+    pub(crate) async fn claims(&mut self) -> Result<Vec<Claim>, StoreError> {
+        let found = sqlx::query("SELECT node, address, cpu_millis, memory_bytes, disk_bytes FROM placement")
+            .fetch_all(&mut *self.0)
+            .await
+            .map_err(failed("summing up reservations"))?;
+        let claim = |row| {
+            Ok(Claim { node: parsed(row, "node")?, address: parsed(row, "address")?, reserved: rows::resources(row)? })
+        };
+        found.iter().map(claim).collect()
+    }
+
+    /// What placement needs. Inside a write both are of one moment.
+    pub(crate) async fn nodes_and_claims(&mut self) -> Result<(Vec<NodeRow>, Vec<Claim>), StoreError> {
+        Ok((self.nodes().await?, self.claims().await?))
+    }
+
+    /// The full set of accounts, and the revision it has: one statement, so they belong together.
+    pub(crate) async fn accounts(&mut self) -> Result<(AccessRevision, Vec<Account>), StoreError> {
+        let sql = "SELECT f.access_revision, c.owner, c.keys, p.address FROM fleet f \
+                   LEFT JOIN placement p ON p.desired <> 'absent' \
+                   LEFT JOIN container c ON c.id = p.container_id ORDER BY c.owner";
+        let found = sqlx::query(sql).fetch_all(&mut *self.0).await.map_err(failed("listing accounts"))?;
+        let mut revision = AccessRevision(0);
+        let mut accounts = Vec::with_capacity(found.len());
+        for row in &found {
+            revision = AccessRevision(number(row, "access_revision")?);
+            let owner: Option<String> = row.try_get("owner").map_err(failed("reading an account"))?;
+            if owner.is_none() {
+                continue;
+            }
+            let keys: containarium_proto::keys::KeySet = rows::json(row, "keys")?;
+            accounts.push(Account {
+                username: parsed(row, "owner")?,
+                ssh_keys: keys.to_lines(),
+                permit: Some(parsed(row, "address")?),
+            });
+        }
+        Ok((revision, accounts))
+    }
+
+    /// Newest first; an empty subject means all.
+    pub(crate) async fn events(&mut self, subject: &str, limit: u32) -> Result<Vec<Event>, StoreError> {
+        let found = sqlx::query(
+            "SELECT id, at, subject, kind, message FROM event WHERE ($1 = '' OR subject = $1) ORDER BY id DESC LIMIT $2",
+        );
+        let found = found.bind(subject).bind(i64::from(limit)).fetch_all(&mut *self.0).await;
+        let found = found.map_err(failed("listing events"))?;
+        found.iter().map(events::from_row).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) async fn pragma(&mut self, sql: &'static str) -> String {
+        let row = sqlx::query(sql).fetch_one(&mut *self.0).await.unwrap();
+        rows::text(&row, "journal_mode").unwrap()
+    }
+}

@@ -1,0 +1,210 @@
+//! Rows as values, and how a database row becomes one: each column parsed once, here. What cannot be parsed was not
+//! written by us and is an error, never a default.
+
+use std::{fmt::Display, net::Ipv4Addr, str::FromStr};
+
+use containarium_proto::{
+    ids::{AccessRevision, ContainerId, Generation, RequestId},
+    keys::KeySet,
+    names::{NodeName, Username},
+    spec::{Capacity, Desired, Image, Observed, Spec},
+};
+use ipnet::Ipv4Net;
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::{ColumnIndex, Row, any::AnyRow};
+
+use super::{StoreError, failed};
+use crate::placement::Resources;
+
+/// The operator's word on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Policy {
+    Active,
+    Cordoned,
+    Draining,
+    Retired,
+}
+
+impl Policy {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Cordoned => "cordoned",
+            Self::Draining => "draining",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+impl FromStr for Policy {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::Active, Self::Cordoned, Self::Draining, Self::Retired];
+        all.into_iter().find(|p| p.as_str() == text).ok_or_else(|| format!("'{text}', which is no policy"))
+    }
+}
+
+/// A node, as the operator added it and as it last described itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeRow {
+    pub(crate) name: NodeName,
+    pub(crate) address: String,
+    pub(crate) policy: Policy,
+    pub(crate) network: Option<(Ipv4Net, Ipv4Addr)>,
+    pub(crate) boot_id: Option<String>,
+    pub(crate) capacity: Option<Capacity>,
+    pub(crate) images: Vec<Image>,
+    pub(crate) created_at: i64,
+}
+
+/// What a user wants, wherever it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ContainerRow {
+    pub(crate) id: ContainerId,
+    pub(crate) owner: Username,
+    pub(crate) image_alias: String,
+    pub(crate) keys: KeySet,
+    pub(crate) pinned: bool,
+    pub(crate) request_id: RequestId,
+    pub(crate) request_hash: String,
+    pub(crate) created_at: i64,
+}
+
+/// What one node was told to hold, and what was last durably seen of it there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PlacementRow {
+    pub(crate) container: ContainerId,
+    pub(crate) node: NodeName,
+    pub(crate) desired: Desired,
+    pub(crate) generation: Generation,
+    pub(crate) spec: Spec,
+    pub(crate) reserved: Resources,
+    pub(crate) address: Ipv4Addr,
+    /// Of `observed_generation`, which may be behind.
+    pub(crate) observed: Observed,
+    pub(crate) observed_generation: Generation,
+    pub(crate) ever_ran: bool,
+    pub(crate) access_revision: AccessRevision,
+    pub(crate) power_request: Option<RequestId>,
+}
+
+impl PlacementRow {
+    /// What is known of the generation that is wanted now.
+    pub(crate) fn observed_now(&self) -> &Observed {
+        if self.observed_generation == self.generation { &self.observed } else { &Observed::Unknown }
+    }
+}
+
+/// A container with one of its placements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) container: ContainerRow,
+    pub(crate) placement: PlacementRow,
+}
+
+pub(super) fn desired_text(desired: Desired) -> &'static str {
+    match desired {
+        Desired::Running => "running",
+        Desired::Stopped => "stopped",
+        Desired::Absent => "absent",
+    }
+}
+
+fn desired_from_text(text: &str) -> Result<Desired, StoreError> {
+    let all = [Desired::Running, Desired::Stopped, Desired::Absent];
+    all.into_iter().find(|d| desired_text(*d) == text).ok_or_else(|| corrupt("desired", text))
+}
+
+fn corrupt(column: &'static str, problem: impl Display) -> StoreError {
+    StoreError::Corrupt { column, problem: problem.to_string() }
+}
+
+pub(super) fn text(row: &AnyRow, column: &'static str) -> Result<String, StoreError>
+where
+    &'static str: ColumnIndex<AnyRow>,
+{
+    row.try_get(column).map_err(failed("reading a text column"))
+}
+
+pub(super) fn signed(row: &AnyRow, column: &'static str) -> Result<i64, StoreError> {
+    row.try_get(column).map_err(failed("reading a number column"))
+}
+
+/// Counters and sizes; all of ours fit in 63 bits.
+pub(super) fn number(row: &AnyRow, column: &'static str) -> Result<u64, StoreError> {
+    let value = signed(row, column)?;
+    u64::try_from(value).map_err(|_| corrupt(column, value))
+}
+
+pub(super) fn parsed<T: FromStr<Err: Display>>(row: &AnyRow, column: &'static str) -> Result<T, StoreError> {
+    text(row, column)?.parse().map_err(|e: T::Err| corrupt(column, e))
+}
+
+fn optional<T: FromStr<Err: Display>>(row: &AnyRow, column: &'static str) -> Result<Option<T>, StoreError> {
+    let value: Option<String> = row.try_get(column).map_err(failed("reading an optional column"))?;
+    value.map(|v| v.parse().map_err(|e: T::Err| corrupt(column, e))).transpose()
+}
+
+pub(super) fn json<T: DeserializeOwned>(row: &AnyRow, column: &'static str) -> Result<T, StoreError> {
+    serde_json::from_str(&text(row, column)?).map_err(|e| corrupt(column, e))
+}
+
+pub(super) fn to_json<T: Serialize>(column: &'static str, value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|e| corrupt(column, e))
+}
+
+pub(super) fn node(row: &AnyRow) -> Result<NodeRow, StoreError> {
+    let capacity: Option<String> = row.try_get("capacity").map_err(failed("reading a capacity"))?;
+    let capacity = capacity.map(|c| serde_json::from_str(&c).map_err(|e| corrupt("capacity", e))).transpose()?;
+    Ok(NodeRow {
+        name: parsed(row, "name")?,
+        address: text(row, "address")?,
+        policy: parsed(row, "policy")?,
+        network: optional(row, "cidr")?.zip(optional(row, "gateway")?),
+        boot_id: optional(row, "boot_id")?,
+        capacity,
+        images: json(row, "images")?,
+        created_at: signed(row, "created_at")?,
+    })
+}
+
+pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
+    let id = parsed(row, "id")?;
+    let container = ContainerRow {
+        id,
+        owner: parsed(row, "owner")?,
+        image_alias: text(row, "image_alias")?,
+        keys: json(row, "keys")?,
+        pinned: signed(row, "pinned")? != 0,
+        request_id: parsed(row, "request_id")?,
+        request_hash: text(row, "request_hash")?,
+        created_at: signed(row, "created_at")?,
+    };
+    let power_request = match text(row, "power_request")?.as_str() {
+        "" => None,
+        request => Some(request.parse().map_err(|e| corrupt("power_request", e))?),
+    };
+    let placement = PlacementRow {
+        container: id,
+        node: parsed(row, "node")?,
+        desired: desired_from_text(&text(row, "desired")?)?,
+        generation: Generation(number(row, "generation")?),
+        spec: json(row, "spec")?,
+        reserved: resources(row)?,
+        address: parsed(row, "address")?,
+        observed: json(row, "observed")?,
+        observed_generation: Generation(number(row, "observed_generation")?),
+        ever_ran: signed(row, "ever_ran")? != 0,
+        access_revision: AccessRevision(number(row, "access_revision")?),
+        power_request,
+    };
+    Ok(Held { container, placement })
+}
+
+pub(super) fn resources(row: &AnyRow) -> Result<Resources, StoreError> {
+    Ok(Resources {
+        cpu_millis: number(row, "cpu_millis")?,
+        memory_bytes: number(row, "memory_bytes")?,
+        disk_bytes: number(row, "disk_bytes")?,
+    })
+}
