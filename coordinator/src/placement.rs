@@ -16,9 +16,6 @@ use crate::{availability::Availability, config::Overcommit, store::Policy};
 const MEMORY_HEADROOM: u64 = 1 << 30;
 /// A copy-on-write pool slows down and then cannot even delete when the last twentieth is in use.
 const DISK_HEADROOM_DIVISOR: u64 = 20;
-/// Nodes whose load differs by less are equal: what a node reports as used wobbles, and must not send a burst of
-/// creates all to the same node.
-const LOAD_STEP_PERMILLE: u32 = 50;
 
 /// Amounts of the three things that run out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,9 +62,10 @@ pub(crate) struct Candidate {
 /// Preference, most important first; the smallest wins. The name is last, so ties are repeatable.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Score {
-    load_step: u32,
-    containers: usize,
+    /// What is promised and what is in use, added. Promises alone would not see a node that others fill; use alone
+    /// would send a burst of creates, none of which uses anything yet, all to the same node.
     load_permille: u32,
+    containers: usize,
     name: NodeName,
 }
 
@@ -76,6 +74,8 @@ struct Score {
 pub(crate) struct Fit {
     pub(crate) address: Ipv4Addr,
     pub(crate) load_permille: u32,
+    /// The same of our promises alone.
+    pub(crate) promised_permille: u32,
     pub(crate) containers: usize,
 }
 
@@ -97,9 +97,8 @@ pub(crate) fn judge(demand: &Demand, candidates: &[Candidate], overcommit: &Over
         match fit(demand, candidate, overcommit) {
             Ok(fit) => {
                 let score = Score {
-                    load_step: fit.load_permille / LOAD_STEP_PERMILLE,
+                    load_permille: fit.load_permille.saturating_add(fit.promised_permille),
                     containers: fit.containers,
-                    load_permille: fit.load_permille,
                     name: node.clone(),
                 };
                 let load_permille = fit.load_permille;
@@ -135,7 +134,12 @@ pub(crate) fn fit(demand: &Demand, node: &Candidate, overcommit: &Overcommit) ->
     claims.room_for(demand.resources)?;
     let address = lowest_free(network, gateway, &node.addresses)
         .ok_or_else(|| format!("has no free address left in {network}"))?;
-    Ok(Fit { address, load_permille: claims.load_permille(demand.resources), containers })
+    Ok(Fit {
+        address,
+        load_permille: claims.load_permille(demand.resources),
+        promised_permille: fullest(node.reserved.plus(demand.resources), claims.allocatable),
+        containers,
+    })
 }
 
 /// The machine's word and the operator's word, together.
@@ -203,16 +207,19 @@ impl Claims {
     }
 
     fn load_permille(&self, wanted: Resources) -> u32 {
-        let after = self.taken.plus(wanted);
-        let total = self.allocatable;
-        let of = |part: u64, whole: u64| {
-            let permille = u128::from(part) * 1000 / u128::from(whole.max(1));
-            u32::try_from(permille).unwrap_or(u32::MAX)
-        };
-        of(after.cpu_millis, total.cpu_millis)
-            .max(of(after.memory_bytes, total.memory_bytes))
-            .max(of(after.disk_bytes, total.disk_bytes))
+        fullest(self.taken.plus(wanted), self.allocatable)
     }
+}
+
+/// The fullest of the three, in thousandths.
+fn fullest(part: Resources, whole: Resources) -> u32 {
+    let of = |part: u64, whole: u64| {
+        let permille = u128::from(part) * 1000 / u128::from(whole.max(1));
+        u32::try_from(permille).unwrap_or(u32::MAX)
+    };
+    of(part.cpu_millis, whole.cpu_millis)
+        .max(of(part.memory_bytes, whole.memory_bytes))
+        .max(of(part.disk_bytes, whole.disk_bytes))
 }
 
 /// What may be promised of a machine: what is left for containers, times the overcommit.

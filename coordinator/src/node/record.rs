@@ -28,9 +28,9 @@ pub(super) async fn report(
     };
     let mut reader = reign.store.reader().await?;
     let Some(row) = reader.node(node).await? else { return Ok(()) };
-    let findings = plan::findings(&reader.on_node(node).await?, &report.containers);
+    let no_news = plan::findings(&reader.on_node(node).await?, &report.containers).is_empty();
     drop(reader);
-    if findings.is_empty() && facts.same_as(&row) && back.is_none() {
+    if no_news && facts.same_as(&row) && back.is_none() {
         return Ok(());
     }
     let mut tx = reign.write().await?;
@@ -41,23 +41,18 @@ pub(super) async fn report(
         note_facts(&mut tx, &row, &facts).await?;
         tx.record_facts(node, &facts).await?;
     }
-    let freed = apply(&mut tx, node, findings).await?;
-    tx.commit().await?;
-    if freed {
-        reign.wake_streams();
-    }
-    Ok(())
+    apply(&mut tx, node, &report.containers).await?;
+    tx.commit().await
 }
 
 /// Records the answer to one order.
 pub(super) async fn answer(reign: &Reign, node: &NodeName, answer: &ContainerReport) -> Result<(), StoreError> {
     let rows = reign.store.reader().await?.on_node(node).await?;
-    let findings = plan::findings(&rows, [answer]);
-    if findings.is_empty() {
+    if plan::findings(&rows, [answer]).is_empty() {
         return Ok(());
     }
     let mut tx = reign.write().await?;
-    apply(&mut tx, node, findings).await?;
+    apply(&mut tx, node, std::slice::from_ref(answer)).await?;
     tx.commit().await
 }
 
@@ -77,16 +72,16 @@ async fn note_facts(tx: &mut WriteTx, row: &NodeRow, facts: &NodeFacts) -> Resul
     }
 }
 
-/// Gives whether a placement went.
-async fn apply(tx: &mut WriteTx, node: &NodeName, findings: Vec<Finding>) -> Result<bool, StoreError> {
-    let mut freed = false;
-    for finding in findings {
+/// What is news inside this transaction: an order's answer and a report may say the same at the same time.
+async fn apply(tx: &mut WriteTx, node: &NodeName, seen: &[ContainerReport]) -> Result<(), StoreError> {
+    let rows = tx.reader().on_node(node).await?;
+    for finding in plan::findings(&rows, seen) {
         match finding {
             Finding::Settled { held, observed } => settle(tx, &held, &observed).await?,
-            Finding::Gone { held } => freed |= gone(tx, node, &held).await?,
+            Finding::Gone { held } => gone(tx, node, &held).await?,
         }
     }
-    Ok(freed)
+    Ok(())
 }
 
 async fn settle(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<(), StoreError> {
@@ -109,7 +104,7 @@ async fn settle(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<()
     tx.note(&held.container.owner.container_name(), kind, &message).await
 }
 
-async fn gone(tx: &mut WriteTx, node: &NodeName, held: &Held) -> Result<bool, StoreError> {
+async fn gone(tx: &mut WriteTx, node: &NodeName, held: &Held) -> Result<(), StoreError> {
     let row = &held.placement;
     let (placement, container) = tx.remove_confirmed(row.container, node, row.generation).await?;
     if placement {
@@ -117,5 +112,5 @@ async fn gone(tx: &mut WriteTx, node: &NodeName, held: &Held) -> Result<bool, St
         let message = format!("{node} has destroyed its copy{rest}");
         tx.note(&held.container.owner.container_name(), EventKind::ContainerDeleted, &message).await?;
     }
-    Ok(placement)
+    Ok(())
 }

@@ -134,4 +134,6 @@ fn migrator() -> Migrator {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

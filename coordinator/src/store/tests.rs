@@ -1,1 +1,252 @@
+use std::sync::Arc;
 
+use containarium_proto::{
+    ids::{AccessRevision, Generation},
+    names::NodeName,
+    spec::{Capacity, Desired, Image, Observed},
+};
+
+use super::{testing::held, *};
+use crate::{
+    availability::Availability,
+    config::Overcommit,
+    placement::{self, Candidate, Demand},
+};
+
+struct Db {
+    store: Store,
+    fence: Fence,
+    url: String,
+    _dir: tempfile::TempDir,
+}
+
+async fn db() -> Db {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}?mode=rwc", dir.path().join("fleet.db").display());
+    let store = Store::open(&url).await.unwrap();
+    let fence = store.take_lease("one").await.unwrap();
+    let mut tx = store.write(&fence).await.unwrap();
+    for index in 1..=2 {
+        tx.insert_node(&node(index), &format!("10.0.0.{index}:1")).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    Db { store, fence, url, _dir: dir }
+}
+
+fn node(index: u8) -> NodeName {
+    format!("jump-{index}").parse().unwrap()
+}
+
+impl Db {
+    async fn insert(&self, held: &Held) -> Result<(), StoreError> {
+        let mut tx = self.store.write(&self.fence).await?;
+        tx.insert_container(&held.container).await?;
+        tx.insert_placement(&held.placement).await?;
+        tx.commit().await
+    }
+
+    async fn all(&self) -> Vec<Held> {
+        self.store.reader().await.unwrap().all().await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_is_read_back_the_same_also_by_the_next_process() {
+    let db = db().await;
+    let mut alice = held("alice", "jump-1", 2);
+    alice.placement.observed = Observed::Failed { error: "it's \"broken\"\n".into(), permanent: false };
+    alice.placement.power_request = Some(alice.container.request_id);
+    db.insert(&alice).await.unwrap();
+    let facts = NodeFacts {
+        cidr: "10.100.1.0/24".parse().unwrap(),
+        gateway: [10, 100, 1, 1].into(),
+        boot_id: "b".into(),
+        capacity: Capacity { cpus: 4, ..Capacity::default() },
+        images: vec![Image { alias: "containarium".into(), fingerprint: alice.placement.spec.image.clone() }],
+    };
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    tx.record_facts(&node(1), &facts).await.unwrap();
+    tx.commit().await.unwrap();
+    let id = db.store.reader().await.unwrap().fleet().await.unwrap().id;
+    assert_eq!(db.store.reader().await.unwrap().pragma("PRAGMA journal_mode").await, "wal");
+    db.store.close().await;
+
+    let again = Store::open(&db.url).await.unwrap();
+    let mut reader = again.reader().await.unwrap();
+    assert_eq!(reader.all().await.unwrap(), [alice.clone()]);
+    assert_eq!(reader.of_owner(&alice.container.owner).await.unwrap(), [alice.clone()]);
+    assert_eq!(reader.of_request(alice.container.request_id).await.unwrap(), [alice.clone()]);
+    assert_eq!(reader.of_name("alice-container").await.unwrap(), [alice.clone()]);
+    assert!(facts.same_as(&reader.node(&node(1)).await.unwrap().unwrap()));
+    let fleet = reader.fleet().await.unwrap();
+    assert_eq!((fleet.id, fleet.term), (id, Term(1)), "a fleet is founded once");
+}
+
+#[tokio::test]
+async fn a_write_of_an_older_term_changes_nothing() {
+    let db = db().await;
+    let newer = db.store.take_lease("two").await.unwrap();
+    assert_eq!(newer.term(), Term(2));
+    let refused = db.insert(&held("alice", "jump-1", 2)).await;
+    assert!(matches!(refused, Err(StoreError::NotLeader { term: Term(1) })), "{refused:?}");
+    assert!(db.all().await.is_empty());
+    assert!(db.store.write(&newer).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_write_that_is_dropped_changes_nothing_and_blocks_nobody() {
+    let db = db().await;
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    tx.insert_container(&held("alice", "jump-1", 2).container).await.unwrap();
+    drop(tx);
+    db.insert(&held("bob", "jump-1", 2)).await.unwrap();
+    let owners: Vec<_> = db.all().await.into_iter().map(|h| h.container.owner.to_string()).collect();
+    assert_eq!(owners, ["bob"]);
+}
+
+#[tokio::test]
+async fn one_placement_is_wanted_and_one_address_given_once() {
+    let db = db().await;
+    let alice = held("alice", "jump-1", 2);
+    db.insert(&alice).await.unwrap();
+    let place = async |placement: PlacementRow| {
+        let mut tx = db.store.write(&db.fence).await.unwrap();
+        tx.insert_placement(&placement).await?;
+        tx.commit().await
+    };
+    let second = PlacementRow { node: node(2), ..alice.placement.clone() };
+    assert!(place(second.clone()).await.is_err(), "I1");
+    assert!(place(PlacementRow { desired: Desired::Absent, ..second }).await.is_ok(), "one more being destroyed");
+    assert!(db.insert(&held("bob", "jump-1", 2)).await.is_err(), "alice's address");
+    assert!(db.insert(&held("bob", "jump-9", 3)).await.is_err(), "no such node");
+    assert!(db.insert(&held("alice", "jump-1", 3)).await.is_err(), "alice has one");
+    assert!(db.insert(&held("bob", "jump-1", 3)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_placement_goes_only_when_absent_is_wanted_and_confirmed_for_its_generation() {
+    let db = db().await;
+    let alice = held("alice", "jump-1", 2);
+    db.insert(&alice).await.unwrap();
+    let id = alice.container.id;
+    let remove = async |generation| {
+        let mut tx = db.store.write(&db.fence).await.unwrap();
+        let gone = tx.remove_confirmed(id, &node(1), Generation(generation)).await.unwrap();
+        tx.commit().await.unwrap();
+        gone
+    };
+    assert_eq!(remove(1).await, (false, false), "it is wanted running");
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    let absent = PlacementRow { desired: Desired::Absent, generation: Generation(2), ..alice.placement.clone() };
+    tx.change_order(&absent).await.unwrap();
+    // I4: an older order does not come back.
+    tx.change_order(&alice.placement).await.unwrap();
+    assert!(!tx.record_observed((id, &node(1)), Generation(1), &Observed::Running).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(remove(1).await, (false, false), "the confirmation of an older order");
+    assert_eq!(remove(2).await, (true, true));
+    assert!(db.all().await.is_empty());
+}
+
+#[tokio::test]
+async fn having_run_is_never_forgotten() {
+    let db = db().await;
+    let alice = held("alice", "jump-1", 2);
+    db.insert(&alice).await.unwrap();
+    for observed in [Observed::Running, Observed::Stopped] {
+        let mut tx = db.store.write(&db.fence).await.unwrap();
+        assert!(tx.record_observed((alice.container.id, &node(1)), Generation(1), &observed).await.unwrap());
+        tx.commit().await.unwrap();
+    }
+    let row = db.all().await.remove(0).placement;
+    assert_eq!((row.ever_ran, row.observed), (true, Observed::Stopped));
+}
+
+#[tokio::test]
+async fn accounts_are_those_of_wanted_placements_with_their_revision() {
+    let db = db().await;
+    let accounts = async || db.store.reader().await.unwrap().accounts().await.unwrap();
+    assert_eq!(accounts().await, (AccessRevision(0), Vec::new()));
+    db.insert(&held("alice", "jump-1", 2)).await.unwrap();
+    let mut bob = held("bob", "jump-1", 3);
+    bob.placement.desired = Desired::Absent;
+    db.insert(&bob).await.unwrap();
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    assert_eq!(tx.bump_access().await.unwrap(), AccessRevision(1));
+    tx.commit().await.unwrap();
+    let (revision, set) = accounts().await;
+    let shown: Vec<_> = set.iter().map(|a| (a.username.as_str(), a.permit.unwrap().to_string())).collect();
+    assert_eq!((revision, shown), (AccessRevision(1), vec![("alice", "10.100.1.2".to_owned())]));
+}
+
+#[tokio::test]
+async fn the_event_log_is_bounded_newest_kept() {
+    let db = db().await;
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    for index in 0..30 {
+        tx.note("alice-container", EventKind::ContainerRunning, &index.to_string()).await.unwrap();
+    }
+    assert_eq!(tx.prune_events_beyond(10).await.unwrap(), 20);
+    tx.commit().await.unwrap();
+    let events = db.store.reader().await.unwrap().events("", 100).await.unwrap();
+    let messages: Vec<_> = events.iter().map(|e| e.message.as_str()).collect();
+    assert_eq!(messages, (20..30).rev().map(|i| i.to_string()).collect::<Vec<_>>());
+}
+
+/// One candidate with room for ten, by disk.
+fn candidate(claims: &[Claim]) -> Candidate {
+    let capacity = Capacity {
+        cpus: 64,
+        memory: containarium_proto::sizes::Bytes(256 << 30),
+        disk: containarium_proto::sizes::Bytes(220_000_000_000),
+        ..Capacity::default()
+    };
+    Candidate {
+        name: node(1),
+        availability: Availability::Online,
+        policy: Policy::Active,
+        problem: None,
+        capacity: Some(capacity),
+        network: Some(("10.100.1.0/24".parse().unwrap(), [10, 100, 1, 1].into())),
+        images: Vec::new(),
+        reserved: claims.iter().fold(Default::default(), |sum: placement::Resources, c| sum.plus(c.reserved)),
+        addresses: claims.iter().map(|c| c.address).collect(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn forty_creates_racing_for_ten_places_get_exactly_ten() {
+    let db = Arc::new(db().await);
+    let race = (0..40).map(|index| {
+        let db = db.clone();
+        tokio::spawn(async move {
+            let mut wanted = held(&format!("user{index}"), "jump-1", 0);
+            let mut tx = db.store.write(&db.fence).await.unwrap();
+            let claims = tx.reader().claims().await.unwrap();
+            let demand = Demand { resources: wanted.placement.reserved, image: None };
+            let Ok(fit) = placement::fit(&demand, &candidate(&claims), &Overcommit::default()) else { return false };
+            wanted.placement.address = fit.address;
+            tx.insert_container(&wanted.container).await.unwrap();
+            tx.insert_placement(&wanted.placement).await.unwrap();
+            tx.commit().await.unwrap();
+            true
+        })
+    });
+    let placed = futures::future::join_all(race).await.into_iter().filter(|r| *r.as_ref().unwrap()).count();
+    assert_eq!(placed, 10);
+    let addresses: std::collections::BTreeSet<_> = db.all().await.iter().map(|h| h.placement.address).collect();
+    assert_eq!(addresses.len(), 10);
+}
+
+#[test]
+fn the_state_folder_is_private_and_locked_by_one() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("a/b");
+    let lock = StateLock::take(&folder).unwrap();
+    assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    let second = StateLock::take(&folder).unwrap_err().to_string();
+    assert!(second.starts_with("another coordinator runs on "), "{second}");
+    drop(lock);
+    assert!(StateLock::take(&folder).is_ok());
+}

@@ -1,0 +1,48 @@
+//! Rows for tests.
+
+use containarium_proto::{
+    ids::{AccessRevision, ContainerId, Generation, RequestId},
+    spec::{Desired, Observed, Spec},
+};
+
+use super::{ContainerRow, Held, PlacementRow};
+use crate::{config::Defaults, placement::Resources};
+
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPsgqJhcX8Ui+7ZCtnqBF7JhDZ1FE6w2fIV6rJjWTlD test";
+
+/// A container wanted running on `node`, in 10.100.1.0/24.
+pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
+    let (id, defaults) = (ContainerId::generate(), Defaults::default());
+    let container = ContainerRow {
+        id,
+        owner: owner.parse().unwrap(),
+        image_alias: defaults.image,
+        keys: KEY.parse().unwrap(),
+        pinned: false,
+        request_id: RequestId::generate(),
+        request_hash: "hash".into(),
+        created_at: 1,
+    };
+    let placement = PlacementRow {
+        container: id,
+        node: node.parse().unwrap(),
+        desired: Desired::Running,
+        generation: Generation(1),
+        spec: Spec {
+            cpu: defaults.cpu,
+            memory: defaults.memory,
+            disk: defaults.disk,
+            image: "a".repeat(64).parse().unwrap(),
+            autostart: true,
+            restarts: 0,
+        },
+        reserved: Resources { cpu_millis: 2000, memory_bytes: 2 << 30, disk_bytes: 20_000_000_000 },
+        address: [10, 100, 1, last].into(),
+        observed: Observed::Unknown,
+        observed_generation: Generation(0),
+        ever_ran: false,
+        access_revision: AccessRevision(1),
+        power_request: None,
+    };
+    Held { container, placement }
+}
