@@ -12,7 +12,7 @@ use crate::config::{Config, Defaults, Overcommit, Timings};
 #[command(name = "containarium-coordinator", version = containarium_proto::VERSION)]
 pub struct Args {
     /// Address and port for operators' machines (mTLS).
-    #[arg(long, env = "CONTAINARIUM_COORDINATOR_LISTEN", default_value = "0.0.0.0:7440")]
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_LISTEN", default_value = "0.0.0.0:7443")]
     listen: SocketAddr,
     /// Folder for the database; made private to this user.
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_STATE_DIR", default_value = "/var/lib/containarium/coordinator")]

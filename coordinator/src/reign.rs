@@ -162,6 +162,10 @@ impl Reign {
     }
 
     pub(crate) fn learn_agent_steps(&self, total: u32) {
+        // 0: it waits for its turn and has not counted yet.
+        if total == 0 {
+            return;
+        }
         self.agent_steps.store(total, Ordering::Relaxed);
     }
 }

@@ -41,7 +41,9 @@ pub async fn run(
     let drivers = Arc::new(Drivers::new(reign.clone()));
     let outcome = govern(&reign, &drivers, listeners, address, ready).await;
     drivers.stop();
-    store.close().await;
+    if tokio::time::timeout(GRACE, store.close()).await.is_err() {
+        tracing::warn!("the database did not close in time; nothing that was committed is lost");
+    }
     tracing::info!(term = %reign.fence.term(), "stopped");
     outcome
 }

@@ -13,7 +13,7 @@ use containarium_proto::{
 
 use super::{
     parse::Create,
-    progress::{Goal, Look, name_nodes, remark, step},
+    progress::{Goal, Look, Said, agent_step, name_nodes, remark, step},
     render,
     view::{self, availability},
 };
@@ -216,36 +216,19 @@ async fn insert(
 pub(super) struct Created {
     id: ContainerId,
     said: Said,
+    said_node: Option<NodeName>,
     running_since: Option<Instant>,
     away_since: Option<Instant>,
 }
 
-/// What the caller has heard, so that nothing is said twice.
-#[derive(Default)]
-struct Said {
-    node: Option<NodeName>,
-    last: Option<String>,
-}
-
-impl Said {
-    fn news(&mut self, progress: v1::Progress) -> Option<Look> {
-        let key = format!("{} {}", progress.step, progress.message);
-        if self.last.as_ref() == Some(&key) {
-            return None;
-        }
-        self.last = Some(key);
-        Some(Look::Say(progress))
-    }
-}
-
 impl Created {
     pub(super) fn new(id: ContainerId) -> Self {
-        Self { id, said: Said::default(), running_since: None, away_since: None }
+        Self { id, said: Said::default(), said_node: None, running_since: None, away_since: None }
     }
 
     fn placed(&mut self, held: &Held, total: u32) -> Option<Look> {
         let (node, address) = (&held.placement.node, held.placement.address);
-        let before = self.said.node.replace(node.clone());
+        let before = self.said_node.replace(node.clone());
         let message = match before {
             Some(before) if before == *node => return None,
             Some(before) => format!("{before} went away: placed on {node} at {address}"),
@@ -315,7 +298,7 @@ impl Goal for Created {
             }
             Observed::Converging { step: at } => {
                 reign.learn_agent_steps(at.total);
-                if let Some(look) = self.said.news(step(at.index + 1, at.total + 2, at.title)) {
+                if let Some(look) = self.said.news(agent_step(at, (1, 1))) {
                     return Ok(look);
                 }
             }

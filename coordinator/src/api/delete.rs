@@ -12,7 +12,7 @@ use containarium_proto::{
 };
 
 use super::{
-    progress::{Goal, Look, name_nodes, remark, step},
+    progress::{Goal, Look, Said, agent_step, name_nodes, remark},
     refuse::no_such_user,
     render,
     view::{self, availability},
@@ -59,7 +59,7 @@ pub(super) async fn order(reign: &Reign, owner: &Username) -> Result<Deleted, Re
         tx.commit().await?;
         reign.wake_all();
     }
-    Ok(Deleted { id, owner: owner.clone(), revision, asked_at: Instant::now(), container: None, last: None })
+    Ok(Deleted { id, owner: owner.clone(), revision, asked_at: Instant::now(), container: None, said: Said::default() })
 }
 
 /// Waits until nothing is left of it anywhere.
@@ -70,20 +70,12 @@ pub(super) struct Deleted {
     revision: AccessRevision,
     asked_at: Instant,
     container: Option<v1::Container>,
-    last: Option<String>,
+    said: Said,
 }
 
 impl Deleted {
     fn end(&self, pending: bool, message: String) -> Look {
         Look::Done(v1::Progress { container: self.container.clone(), pending, ..remark(message) })
-    }
-
-    fn news(&mut self, progress: v1::Progress) -> Option<Look> {
-        if self.last.as_ref() == Some(&progress.message) {
-            return None;
-        }
-        self.last = Some(progress.message.clone());
-        Some(Look::Say(progress))
     }
 
     /// The rows are gone; the account may not be.
@@ -97,7 +89,7 @@ impl Deleted {
             return self.end(true, format!("its data is gone; its account is still to be removed on {nodes}"));
         }
         let message = format!("removing the account on {}", name_nodes(&missing));
-        self.news(remark(message)).unwrap_or(Look::Wait(Some(give_up_at)))
+        self.said.news(remark(message)).unwrap_or(Look::Wait(Some(give_up_at)))
     }
 
     /// A node still has it.
@@ -123,9 +115,9 @@ impl Deleted {
                     return Err(Refusal::new(Reason::ContainerFailed, error).hint(hint));
                 }
                 Observed::Failed { error, permanent: false } => {
-                    self.news(remark(format!("failed, trying again: {error}")))
+                    self.said.news(remark(format!("failed, trying again: {error}")))
                 }
-                Observed::Converging { step: at } => self.news(step(at.index, at.total, at.title)),
+                Observed::Converging { step: at } => self.said.news(agent_step(at, (0, 0))),
                 Observed::Unknown | Observed::Absent | Observed::Running | Observed::Stopped => None,
             };
             if let Some(look) = said {

@@ -10,7 +10,7 @@ use containarium_proto::{
 
 use super::{
     parse::{Action, Power},
-    progress::{Goal, Look, remark, step},
+    progress::{Goal, Look, Said, agent_step, remark},
     refuse::no_such_user,
     render,
     view::{self, availability},
@@ -95,20 +95,12 @@ pub(super) struct Powered {
     id: ContainerId,
     generation: Generation,
     action: Action,
-    last: Option<String>,
+    said: Said,
 }
 
 impl Powered {
     fn new(row: &PlacementRow, action: Action) -> Self {
-        Self { id: row.container, generation: row.generation, action, last: None }
-    }
-
-    fn news(&mut self, progress: v1::Progress) -> Option<Look> {
-        if self.last.as_ref() == Some(&progress.message) {
-            return None;
-        }
-        self.last = Some(progress.message.clone());
-        Some(Look::Say(progress))
+        Self { id: row.container, generation: row.generation, action, said: Said::default() }
     }
 }
 
@@ -130,9 +122,9 @@ impl Goal for Powered {
                     .hint(format!("see 'containarium info {user}'; repeat the command to try again")));
             }
             (Observed::Failed { error, permanent: false }, _) => {
-                self.news(remark(format!("failed, trying again: {error}")))
+                self.said.news(remark(format!("failed, trying again: {error}")))
             }
-            (Observed::Converging { step: at }, _) => self.news(step(at.index, at.total, at.title)),
+            (Observed::Converging { step: at }, _) => self.said.news(agent_step(at, (0, 0))),
             (Observed::Unknown | Observed::Absent | Observed::Running | Observed::Stopped, _) => None,
         };
         if let Some(look) = said {

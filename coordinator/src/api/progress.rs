@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Instant};
 use containarium_proto::{
     error::{Reason, Refusal},
     names::NodeName,
+    spec::Step,
     v1,
 };
 use futures::{StreamExt, stream::BoxStream};
@@ -108,6 +109,22 @@ fn too_long() -> Refusal {
         .hint("look at 'containarium list' from time to time")
 }
 
+/// What a caller has heard last, so that nothing is said twice.
+#[derive(Debug, Default)]
+pub(super) struct Said(Option<(u32, String)>);
+
+impl Said {
+    /// The message, if it is news.
+    pub(super) fn news(&mut self, progress: v1::Progress) -> Option<Look> {
+        let this = (progress.step, progress.message.clone());
+        if self.0.as_ref() == Some(&this) {
+            return None;
+        }
+        self.0 = Some(this);
+        Some(Look::Say(progress))
+    }
+}
+
 /// A message outside the count.
 pub(super) fn remark(message: impl Into<String>) -> v1::Progress {
     v1::Progress { message: message.into(), ..Default::default() }
@@ -116,6 +133,14 @@ pub(super) fn remark(message: impl Into<String>) -> v1::Progress {
 /// Step k of n.
 pub(super) fn step(index: u32, total: u32, message: impl Into<String>) -> v1::Progress {
     v1::Progress { step: index, total, message: message.into(), ..Default::default() }
+}
+
+/// An agent's step, with our own `before` and `after` it. One that waits for its turn is not counted yet.
+pub(super) fn agent_step(at: Step, (before, after): (u32, u32)) -> v1::Progress {
+    match at {
+        Step { total: 0, title, .. } => remark(title),
+        Step { index, total, title } => step(index + before, total + before + after, title),
+    }
 }
 
 /// "jump-1, jump-2 (why)"

@@ -41,17 +41,17 @@ pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
                 Some(now)
             }
         };
-        pause(live, again, &reign.config.timings.retry_min).await;
+        pause(live, again, timings.retry_min).await;
     }
 }
 
 /// Until there may be work. After a failure, a wake-up alone must not make us hammer at a node: every report is one.
-async fn pause(live: &NodeLive, again: Option<Duration>, least: &Duration) {
+async fn pause(live: &NodeLive, again: Option<Duration>, least: Duration) {
     match again {
         None => live.accounts_changed.notified().await,
         Some(wait) => {
-            tokio::time::sleep(*least).await;
-            let rest = wait.saturating_sub(*least);
+            tokio::time::sleep(least).await;
+            let rest = wait.saturating_sub(least);
             tokio::select! {
                 () = live.accounts_changed.notified() => {}
                 () = tokio::time::sleep(rest) => {}

@@ -12,6 +12,9 @@ use crate::{
     store::{EventKind, StoreError},
 };
 
+/// A node that is offline may be so for days: it is tried less often, and still noticed within seconds.
+const OFFLINE_PATIENCE: u32 = 4;
+
 /// Never ends.
 pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
     let timings = &reign.config.timings;
@@ -24,8 +27,7 @@ pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
             Ok(report) if report.node != live.name => {
                 let problem =
                     format!("the agent there says it is '{}': correct the address or its --node", report.node);
-                miss(reign, live, client, problem).await;
-                timings.retry_min
+                miss(reign, live, client, problem).await
             }
             Ok(report) => {
                 let seen = (report.incarnation.clone(), report.revision);
@@ -45,8 +47,7 @@ pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
             }
             Err(error) => {
                 after = (String::new(), 0);
-                miss(reign, live, client, error.to_string()).await;
-                timings.retry_min
+                miss(reign, live, client, error.to_string()).await
             }
         };
         if !pause.is_zero() {
@@ -66,7 +67,8 @@ async fn take_in(reign: &Reign, live: &NodeLive, report: NodeReport) -> Result<(
     Ok(())
 }
 
-async fn miss(reign: &Reign, live: &NodeLive, client: &AgentClient, problem: String) {
+/// Notes a miss; gives how long to wait before the next try.
+async fn miss(reign: &Reign, live: &NodeLive, client: &AgentClient, problem: String) -> Duration {
     client.hang_up();
     let change = live.missed(problem.clone(), reign.config.timings.offline_after);
     reign.wake_streams();
@@ -80,9 +82,11 @@ async fn miss(reign: &Reign, live: &NodeLive, client: &AgentClient, problem: Str
     {
         tracing::error!(error = &error as &dyn std::error::Error, "an event was lost");
     }
-    if live.sight().availability == Availability::Offline {
-        replace::never_ran(reign, &live.name).await;
+    if live.sight().availability != Availability::Offline {
+        return reign.config.timings.retry_min;
     }
+    replace::never_ran(reign, &live.name).await;
+    reign.config.timings.retry_min * OFFLINE_PATIENCE
 }
 
 async fn note(reign: &Reign, live: &NodeLive, kind: EventKind, message: &str) -> Result<(), StoreError> {

@@ -38,8 +38,8 @@ pub(crate) use write::WriteTx;
 
 /// One writer and a few readers; SQLite runs each connection on a thread of its own.
 const MAX_CONNECTIONS: u32 = 6;
-/// Writers queue before they reach SQLite, so only a foreign process (a backup) is ever waited for.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// A call that waits this long for a connection has found a disk that hangs.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the store did not do it. Internal: callers of the API are told less.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +91,7 @@ impl Store {
         let options = AnyConnectOptions::from_str(url).map_err(failed("reading the database address"))?;
         let pool = AnyPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
-            .acquire_timeout(BUSY_TIMEOUT)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_connect(|connection, _| Box::pin(set_up(connection)))
             .connect_with(options)
             .await
@@ -118,7 +118,8 @@ impl Store {
 }
 
 async fn set_up(connection: &mut sqlx::AnyConnection) -> Result<(), sqlx::Error> {
-    // FULL: what was promised to a caller survives a power cut. WAL: readers never wait for the writer.
+    // FULL: what was promised to a caller survives a power cut. WAL: readers never wait for the writer. Our own
+    // writers queue before they get here: the busy timeout is for a foreign process, such as a backup.
     let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
                    PRAGMA busy_timeout = 10000";
     sqlx::raw_sql(pragmas).execute(connection).await.map(drop)

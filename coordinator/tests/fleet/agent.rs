@@ -29,6 +29,8 @@ pub(crate) enum Mode {
     Prompt,
     /// Step 1 of 2, for ever.
     Held,
+    /// Orders are lost on the way.
+    Deaf,
     /// Fails for good; deletions still work.
     Broken,
 }
@@ -151,7 +153,7 @@ impl Node {
             ..Default::default()
         };
         match (mode, order.desired) {
-            (Mode::Held, _) => {
+            (Mode::Held | Mode::Deaf, _) => {
                 report.step = Some(v1::Step { index: 1, total: 2, title: "cloning the image".into() });
                 report.set_observed(Observed::Converging);
             }
@@ -167,20 +169,23 @@ impl Node {
         self.revision.send_modify(|r| *r += 1);
     }
 
-    fn accept(&self, sender: Sender, order: Order) -> Result<v1::ContainerReport, Status> {
+    fn accept(&self, sender: Sender, order: &Order) -> Result<v1::ContainerReport, Status> {
+        if *self.mode.lock().unwrap() == Mode::Deaf {
+            return Err(Status::unavailable("lost on the way"));
+        }
         let id = order.id.to_string();
         let news = (id.clone(), order.generation.0, order.desired, sender.term);
         self.heard.lock().unwrap().push(news);
         let mut orders = self.orders.lock().unwrap();
         match orders.get(&id) {
             Some(known) if known.generation > order.generation => return Err(Status::aborted("older generation")),
-            Some(known) if known.generation == order.generation && *known != order => {
+            Some(known) if known.generation == order.generation && known != order => {
                 return Err(Status::internal("same generation, other content"));
             }
             Some(known) if known.generation == order.generation => {}
             Some(_) | None => {
                 orders.insert(id.clone(), order.clone());
-                self.work(&order);
+                self.work(order);
             }
         }
         Ok(self.reports.lock().unwrap()[&id].clone())
@@ -213,7 +218,7 @@ impl Agent for Service {
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
         let (sender, order) =
             convert::order_from_wire(request.get_ref()).map_err(|e| Status::internal(e.to_string()))?;
-        Ok(Response::new(v1::ApplyResponse { container: Some(self.0.accept(sender, order)?) }))
+        Ok(Response::new(v1::ApplyResponse { container: Some(self.0.accept(sender, &order)?) }))
     }
 
     async fn observe(&self, request: Request<v1::ObserveRequest>) -> Result<Response<v1::NodeReport>, Status> {

@@ -5,7 +5,7 @@ pub(crate) mod agent;
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -53,7 +53,7 @@ impl Fleet {
         })
         .unwrap();
         let agents: Vec<_> = (1..=count).map(|i| FakeAgent::start_new(&format!("jump-{i}"), i, &certs)).collect();
-        let coordinator = start(config(dir.path().to_owned())).await;
+        let coordinator = start(config(dir.path())).await;
         let client = client(&certs, coordinator.address);
         let mut fleet = Self { agents, client, dir, coordinator: Some(coordinator) };
         for index in 0..fleet.agents.len() {
@@ -78,7 +78,7 @@ impl Fleet {
     }
 
     pub(crate) async fn start_coordinator(&mut self) {
-        let coordinator = start(config(self.dir.path().to_owned())).await;
+        let coordinator = start(config(self.dir.path())).await;
         self.client = client(&self.certs(), coordinator.address);
         self.coordinator = Some(coordinator);
     }
@@ -200,7 +200,7 @@ pub(crate) async fn eventually(condition: impl AsyncFn() -> bool, what: &str) {
     }
 }
 
-pub(crate) fn config(dir: PathBuf) -> Config {
+pub(crate) fn config(dir: &Path) -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         socket: Some(dir.join("socket")),
@@ -243,7 +243,7 @@ pub(crate) async fn start(config: Config) -> Process {
     }
 }
 
-pub(crate) fn client(certs: &std::path::Path, address: SocketAddr) -> FleetClient<Channel> {
+pub(crate) fn client(certs: &Path, address: SocketAddr) -> FleetClient<Channel> {
     let tls = CertsDir::new(certs).client_to_coordinator().unwrap();
     let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls).unwrap();
     FleetClient::new(endpoint.connect_lazy())
