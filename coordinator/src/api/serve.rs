@@ -19,7 +19,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     service::InterceptorLayer,
-    transport::{Server, server::TcpIncoming},
+    transport::{Server, ServerTlsConfig, server::TcpIncoming},
 };
 use tower::limit::GlobalConcurrencyLimitLayer;
 
@@ -33,9 +33,10 @@ const MAX_CALLS: usize = 256;
 /// Finds callers that vanished, so that their streams go too.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
-/// Bound, not yet served: a port that is taken is found out before any node is touched.
+/// Bound, not yet served: a port that is taken or a bad certificate is found out before a term begins.
 pub(crate) struct Listeners {
     tcp: TcpListener,
+    tls: ServerTlsConfig,
     unix: Option<UnixListener>,
 }
 
@@ -45,10 +46,11 @@ impl Listeners {
             action: format!("listening on {}", config.listen),
             source: source.into(),
         };
+        let tls = CertsDir::new(&config.certs_dir).coordinator_server()?;
         let tcp = TcpListener::bind(config.listen).await.map_err(fail)?;
         let address = tcp.local_addr().map_err(fail)?;
         let unix = config.socket.as_deref().map(bind_unix).transpose()?;
-        Ok((Self { tcp, unix }, address))
+        Ok((Self { tcp, tls, unix }, address))
     }
 }
 
@@ -75,7 +77,6 @@ pub(crate) async fn serve(
     listeners: Listeners,
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
-    let tls = CertsDir::new(&reign.config.certs_dir).coordinator_server()?;
     let service = FleetServer::new(FleetService { reign, drivers });
     let limit = GlobalConcurrencyLimitLayer::new(MAX_CALLS);
     let failed = |action: &str, error: tonic::transport::Error| CoordinatorError::Serve {
@@ -86,7 +87,7 @@ pub(crate) async fn serve(
         let server = Server::builder().timeout(CALL_DEADLINE).http2_keepalive_interval(Some(KEEPALIVE));
         server.layer(limit.clone()).layer(InterceptorLayer::new(|call| require_role(Role::Client, call)))
     };
-    let mut secure = builder().tls_config(tls).map_err(|e| failed("preparing TLS", e))?;
+    let mut secure = builder().tls_config(listeners.tls).map_err(|e| failed("preparing TLS", e))?;
     let incoming = TcpIncoming::from(listeners.tcp).with_nodelay(Some(true));
     let over_tls =
         secure.add_service(service.clone()).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
