@@ -1,1 +1,25 @@
+//! The node agent: makes this jump server be what the coordinator ordered, and says what it is. It owns the instances
+//! and the proxy accounts that carry its fleet's stamp, and nothing else. It must never call anyone.
+//!
+//! ```text
+//! coordinator ── Apply ──► service ─► ledger ◄─ worker (one task per container) ─► Host ─► Incus
+//!             ── SyncAccess ► access ───────────────────────────────────────────► Host ─► accounts, sshd
+//!             ◄─ Observe ──── ledger ◄─ facts (capacity, images, network) ◄────── Host
+//! ```
 
+mod access;
+pub mod args;
+mod config;
+mod error;
+mod facts;
+pub mod host;
+mod ledger;
+mod membership;
+pub mod plan;
+mod run;
+mod service;
+mod worker;
+
+pub use config::{Config, Timings};
+pub use error::AgentError;
+pub use run::run;

@@ -1,0 +1,76 @@
+//! Brings the proxy accounts of this node to the fleet's full set. One writer at a time; an account without our stamp
+//! is never touched (I6).
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use containarium_proto::{
+    ids::{AccessRevision, FleetId},
+    node::Account,
+};
+use tokio::sync::Mutex;
+use tonic::Status;
+
+use crate::{
+    host::{Host, HostError},
+    ledger::Ledger,
+};
+
+/// An account that could not be brought about, and why.
+pub(crate) type Failure = (String, String);
+
+pub(crate) struct Access<H> {
+    host: Arc<H>,
+    ledger: Arc<Ledger>,
+    /// The newest revision that was begun; held while accounts are written.
+    newest: Mutex<AccessRevision>,
+}
+
+impl<H: Host> Access<H> {
+    pub(crate) fn new(host: Arc<H>, ledger: Arc<Ledger>) -> Self {
+        Self { host, ledger, newest: Mutex::default() }
+    }
+
+    /// Makes the accounts exactly these. Every account is tried, whatever became of the others.
+    pub(crate) async fn sync(
+        &self,
+        fleet: FleetId,
+        revision: AccessRevision,
+        accounts: &[Account],
+    ) -> Result<Vec<Failure>, Status> {
+        let mut newest = self.newest.lock().await;
+        if revision < *newest {
+            return Err(Status::aborted(format!("access revision {revision} is older than {}", *newest)));
+        }
+        *newest = revision;
+        let failures = match self.write(fleet, accounts).await {
+            Ok(failures) => failures,
+            Err(error) => vec![("*".to_owned(), error.message)],
+        };
+        for (username, error) in &failures {
+            tracing::warn!(username, error, %revision, "proxy account failed");
+        }
+        if failures.is_empty() {
+            self.ledger.set_access(revision);
+        }
+        Ok(failures)
+    }
+
+    async fn write(&self, fleet: FleetId, accounts: &[Account]) -> Result<Vec<Failure>, HostError> {
+        self.host.ensure_access_rules().await?;
+        let there = self.host.accounts(fleet).await?;
+        let wanted: BTreeSet<&str> = accounts.iter().map(|account| account.username.as_str()).collect();
+        let mut failures = Vec::new();
+        // Removals first: who must not get in any more matters more than who may.
+        for name in there.ours.iter().filter(|name| !wanted.contains(name.as_str())) {
+            if let Err(error) = self.host.remove_account(fleet, name).await {
+                failures.push((name.clone(), error.message));
+            }
+        }
+        for account in accounts {
+            if let Err(error) = self.host.ensure_account(fleet, account).await {
+                failures.push((account.username.to_string(), error.message));
+            }
+        }
+        Ok(failures)
+    }
+}

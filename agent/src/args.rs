@@ -1,0 +1,86 @@
+//! The command line of `containarium-agent`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Parser, ValueEnum};
+use containarium_proto::{names::NodeName, telemetry::LogFormat};
+use ipnet::Ipv4Net;
+
+use crate::{Config, Timings, host::linux::LinuxConfig};
+
+/// Which host the agent drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HostKind {
+    /// This machine: Incus, its accounts, its sshd.
+    Linux,
+    /// A memory of one, to try a fleet on a laptop. Nothing is real.
+    Sim,
+}
+
+/// Owns this jump server's containers and proxy accounts on behalf of a coordinator.
+#[derive(Debug, Parser)]
+#[command(name = "containarium-agent", version)]
+pub struct Args {
+    /// This node's name, as in its certificate agent-NAME.crt.
+    #[arg(long, env = "CONTAINARIUM_AGENT_NODE")]
+    pub node: NodeName,
+    /// Address and port that the coordinator dials.
+    #[arg(long, env = "CONTAINARIUM_AGENT_LISTEN", default_value = "0.0.0.0:7444")]
+    pub listen: SocketAddr,
+    /// Folder with ca.crt and this node's certificate and key.
+    #[arg(long, env = "CONTAINARIUM_AGENT_CERTS_DIR", default_value = "/etc/containarium/certs")]
+    pub certs_dir: PathBuf,
+    /// Folder for the one small file that the agent keeps.
+    #[arg(long, env = "CONTAINARIUM_AGENT_STATE_DIR", default_value = "/var/lib/containarium/agent")]
+    pub state_dir: PathBuf,
+    /// What to drive.
+    #[arg(long, env = "CONTAINARIUM_AGENT_HOST", value_enum, default_value = "linux")]
+    pub host: HostKind,
+    /// Incus' unix socket.
+    #[arg(long, env = "CONTAINARIUM_AGENT_INCUS_SOCKET", default_value = "/var/lib/incus/unix.socket")]
+    pub incus_socket: PathBuf,
+    /// Incus storage pool for the containers.
+    #[arg(long, env = "CONTAINARIUM_AGENT_STORAGE_POOL", default_value = "default")]
+    pub storage_pool: String,
+    /// Incus bridge for the containers; its ipv4.address is this node's container network.
+    #[arg(long, env = "CONTAINARIUM_AGENT_NETWORK", default_value = "incusbr0")]
+    pub network: String,
+    /// Folder with golden images, as deploy/image/bake writes it; each is imported once.
+    #[arg(long, env = "CONTAINARIUM_AGENT_IMAGE_DIR")]
+    pub image_dir: Option<PathBuf>,
+    /// File whose text is new at every start of the machine.
+    #[arg(long, env = "CONTAINARIUM_AGENT_BOOT_ID_FILE", default_value = "/proc/sys/kernel/random/boot_id")]
+    pub boot_id_file: PathBuf,
+    /// With --host sim: the container network to pretend.
+    #[arg(long, env = "CONTAINARIUM_AGENT_SIM_CIDR", default_value = "10.100.1.0/24")]
+    pub sim_cidr: Ipv4Net,
+    /// text or json.
+    #[arg(long, env = "CONTAINARIUM_AGENT_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+impl Args {
+    /// As the values that `run` takes.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        Config {
+            node: self.node.clone(),
+            listen: self.listen,
+            certs_dir: self.certs_dir.clone(),
+            state_dir: self.state_dir.clone(),
+            boot_id_file: self.boot_id_file.clone(),
+            timings: Timings::default(),
+        }
+    }
+
+    /// As the values that the real host takes.
+    #[must_use]
+    pub fn linux(&self) -> LinuxConfig {
+        LinuxConfig {
+            incus_socket: self.incus_socket.clone(),
+            storage_pool: self.storage_pool.clone(),
+            network: self.network.clone(),
+            image_dir: self.image_dir.clone(),
+        }
+    }
+}

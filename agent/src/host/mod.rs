@@ -1,0 +1,149 @@
+//! What a jump server can do for us: the one seam between the agent's decisions and the operating system.
+//! [`linux::LinuxHost`] does it, [`sim::SimHost`] remembers it. Nothing here decides anything.
+//!
+//! Every effect may be repeated: doing it twice is doing it once. Every call has its own deadline inside the host, so
+//! a caller may await it without one. A call that was cut off (kill -9) may have happened: look, then go on.
+
+pub mod linux;
+pub mod sim;
+
+use std::{collections::BTreeSet, future::Future, net::Ipv4Addr};
+
+use containarium_proto::{
+    ids::FleetId,
+    keys::KeySet,
+    names::Username,
+    node::{Account, Order},
+    spec::{Capacity, Image},
+};
+use ipnet::Ipv4Net;
+
+/// Why the host did not do it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct HostError {
+    /// For people: what was tried on what, and why it failed, causes included.
+    pub message: String,
+    /// Trying the same again would fail in the same way.
+    pub permanent: bool,
+}
+
+impl HostError {
+    /// May go away by itself: a busy daemon, a full disk, a lost connection.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self { message: message.into(), permanent: false }
+    }
+
+    /// Will not: an image that is not there, a configuration that is refused.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self { message: message.into(), permanent: true }
+    }
+}
+
+/// Whether an instance is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    /// Has a process.
+    Running,
+    /// Has none.
+    Stopped,
+}
+
+/// What we wrote on an instance of ours (`user.containarium.*`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// Whose it is.
+    pub fleet: FleetId,
+    /// The newest order that was carried into its configuration, with id and generation.
+    pub order: Order,
+    /// Hash of the login (user and keys) that was last made inside, if any: see [`crate::plan::login_hash`].
+    pub login: Option<String>,
+}
+
+/// An instance as the host has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its name.
+    pub name: String,
+    /// Started or not.
+    pub power: Power,
+    /// `None`: somebody else's; never to be touched (I6).
+    pub stamp: Option<Stamp>,
+}
+
+/// How an instance is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopMode {
+    /// Asks its init, and after 30 s takes the power away.
+    Graceful,
+    /// Takes the power away: nothing inside matters any more.
+    Force,
+}
+
+/// The network that this host's containers live in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// "10.100.1.0/24"
+    pub cidr: Ipv4Net,
+    /// The host's own address in it.
+    pub gateway: Ipv4Addr,
+}
+
+/// Login names on the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// Proxy accounts with the fleet's stamp.
+    pub ours: BTreeSet<String>,
+    /// Every other name.
+    pub foreign: BTreeSet<String>,
+}
+
+/// A jump server. Static dispatch: the agent is built for one of them.
+pub trait Host: Send + Sync + 'static {
+    /// All instances, also those of others.
+    fn instances(&self) -> impl Future<Output = Result<Vec<Instance>, HostError>> + Send;
+    /// One instance.
+    fn instance(&self, name: &str) -> impl Future<Output = Result<Option<Instance>, HostError>> + Send;
+
+    /// Clones the image with limits, quota, fixed address and stamp in one go, and starts it if the host can do both
+    /// at once. It may exist afterwards even if this failed.
+    fn create(&self, fleet: FleetId, order: &Order) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Changes limits and stamp of an instance of ours to those of `order`, in one go, without a restart.
+    fn configure(&self, fleet: FleetId, order: &Order) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Starts it; done at once if it runs.
+    fn start(&self, name: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Stops it; done at once if it does not run.
+    fn stop(&self, name: &str, mode: StopMode) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Destroys a stopped instance with its data; done at once if there is none.
+    fn delete(&self, name: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Makes the user inside a running instance, with exactly these keys, and sudo.
+    fn ensure_login(
+        &self,
+        name: &str,
+        user: &Username,
+        keys: &KeySet,
+    ) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Writes [`Stamp::login`].
+    fn stamp_login(&self, name: &str, hash: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Waits until port 22 of the address greets as an ssh server.
+    fn wait_ssh(&self, address: Ipv4Addr) -> impl Future<Output = Result<(), HostError>> + Send;
+
+    /// Golden images that can be cloned.
+    fn images(&self) -> impl Future<Output = Result<Vec<Image>, HostError>> + Send;
+    /// Brings what the operator laid ready for this host (new golden images) into it. Called again and again.
+    fn refresh_images(&self) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Size and use of the machine.
+    fn capacity(&self) -> impl Future<Output = Result<Capacity, HostError>> + Send;
+    /// Where the containers live.
+    fn network(&self) -> impl Future<Output = Result<Network, HostError>> + Send;
+
+    /// Login names.
+    fn accounts(&self, fleet: FleetId) -> impl Future<Output = Result<Accounts, HostError>> + Send;
+    /// What all proxy accounts together need: the group, the sshd rules. Cheap when nothing is to do.
+    fn ensure_access_rules(&self) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Makes the proxy account exactly this, ending its sessions where they could use what was taken away. Refuses a
+    /// name that is not ours. Cheap when nothing is to do.
+    fn ensure_account(&self, fleet: FleetId, account: &Account) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Ends the sessions of a proxy account of ours and removes it with its home; done at once if there is none.
+    fn remove_account(&self, fleet: FleetId, username: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+}

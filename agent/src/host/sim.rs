@@ -1,0 +1,350 @@
+//! A jump server that only remembers. It behaves as Incus and the system tools do, survives the agent's death (clones
+//! share one memory), can be inspected, and can be told to fail at its k-th effect. Ships in the binary (`--host sim`)
+//! so that anyone can try a fleet on a laptop. It must never decide what an agent has to decide.
+
+mod fault;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use containarium_proto::{
+    ids::FleetId,
+    keys::KeySet,
+    names::Username,
+    node::{Account, Order},
+    sizes::Bytes,
+    spec::{Capacity, Fingerprint, Image},
+};
+use ipnet::Ipv4Net;
+
+pub use fault::Fault;
+use fault::Faults;
+
+use super::{Accounts, Host, HostError, Instance, Network, Power, Stamp, StopMode};
+
+/// Alias of the one image that every simulated host has.
+pub const IMAGE_ALIAS: &str = "containarium";
+
+/// A container as the simulation has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SimInstance {
+    /// What the agent can see of it.
+    pub seen: Instance,
+    /// Users inside, with their key lines.
+    pub logins: BTreeMap<String, Vec<String>>,
+    /// Starts since it was made.
+    pub boots: u32,
+}
+
+#[derive(Debug)]
+struct Memory {
+    instances: BTreeMap<String, SimInstance>,
+    accounts: BTreeMap<String, (FleetId, Account)>,
+    foreign: BTreeSet<String>,
+    images: Vec<Image>,
+    capacity: Capacity,
+    ssh_answers: bool,
+    creates: u32,
+}
+
+/// A simulated jump server. Clones share their memory.
+#[derive(Debug, Clone)]
+pub struct SimHost {
+    network: Network,
+    latency: Duration,
+    memory: Arc<Mutex<Memory>>,
+    faults: Arc<Faults>,
+}
+
+impl SimHost {
+    /// Sixteen CPUs, 64 GiB of memory, 1 TB of disk, one image, an empty past.
+    #[must_use]
+    pub fn new(cidr: Ipv4Net) -> Self {
+        let gateway = cidr.hosts().next().unwrap_or(cidr.network());
+        let memory = Memory {
+            instances: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            foreign: ["root", "daemon", "sshd", "nobody"].map(ToOwned::to_owned).into(),
+            images: vec![Image { alias: IMAGE_ALIAS.to_owned(), fingerprint: image_fingerprint() }],
+            capacity: Capacity {
+                cpus: 16,
+                memory: Bytes(64 << 30),
+                memory_used: Bytes(2 << 30),
+                disk: Bytes(1_000_000_000_000),
+                disk_used: Bytes(2_000_000_000),
+            },
+            ssh_answers: true,
+            creates: 0,
+        };
+        Self {
+            network: Network { cidr, gateway },
+            latency: Duration::ZERO,
+            memory: Arc::new(Mutex::new(memory)),
+            faults: Arc::default(),
+        }
+    }
+
+    /// The same host, each effect taking this long.
+    #[must_use]
+    pub fn with_latency(self, latency: Duration) -> Self {
+        Self { latency, ..self }
+    }
+
+    /// The same host with another size.
+    #[must_use]
+    pub fn with_capacity(self, capacity: Capacity) -> Self {
+        self.memory().capacity = capacity;
+        self
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails at an effect from now on; counting starts at 1 again.
+    pub fn plan_fault(&self, fault: Fault) {
+        self.faults.plan(fault);
+    }
+
+    /// Resolves when a planned crash has happened; the agent is to be killed then.
+    pub async fn crashed(&self) {
+        self.faults.crashed().await;
+    }
+
+    /// After a crash and the agent's death: a new agent may use the host. Forgets the fault. True if it had happened.
+    #[must_use = "a fault that was not reached ends a crash matrix"]
+    pub fn revive(&self) -> bool {
+        self.faults.revive()
+    }
+
+    /// Instances by name.
+    #[must_use]
+    pub fn instances_now(&self) -> BTreeMap<String, SimInstance> {
+        self.memory().instances.clone()
+    }
+
+    /// Our proxy accounts by name.
+    #[must_use]
+    pub fn accounts_now(&self) -> BTreeMap<String, Account> {
+        self.memory().accounts.iter().map(|(name, (_, account))| (name.clone(), account.clone())).collect()
+    }
+
+    /// How many instances were ever made.
+    #[must_use]
+    pub fn creates(&self) -> u32 {
+        self.memory().creates
+    }
+
+    /// Puts a stranger's instance there.
+    pub fn add_foreign_instance(&self, name: &str) {
+        let seen = Instance { name: name.to_owned(), power: Power::Running, stamp: None };
+        self.memory().instances.insert(name.to_owned(), SimInstance { seen, logins: BTreeMap::new(), boots: 1 });
+    }
+
+    /// Puts a login name there that is not ours.
+    pub fn add_foreign_user(&self, name: &str) {
+        self.memory().foreign.insert(name.to_owned());
+    }
+
+    /// Whether the sshd in the containers answers.
+    pub fn set_ssh_answers(&self, answers: bool) {
+        self.memory().ssh_answers = answers;
+    }
+
+    /// One effect: counted, delayed, perhaps failed.
+    async fn effect<T>(&self, change: impl FnOnce(&mut Memory) -> Result<T, HostError> + Send) -> Result<T, HostError> {
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+        }
+        let outcome = self.faults.around(|| change(&mut self.memory()));
+        match outcome {
+            Some(result) => result,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn look<T>(&self, read: impl FnOnce(&Memory) -> T + Send) -> Result<T, HostError> {
+        if self.faults.is_down() {
+            std::future::pending::<()>().await;
+        }
+        Ok(read(&self.memory()))
+    }
+}
+
+/// Fingerprint of the one image.
+#[must_use]
+pub fn image_fingerprint() -> Fingerprint {
+    Fingerprint::try_from("5".repeat(64)).unwrap_or_else(|_| unreachable!("64 hex digits are a fingerprint"))
+}
+
+fn present<'m>(memory: &'m mut Memory, name: &str) -> Result<&'m mut SimInstance, HostError> {
+    memory.instances.get_mut(name).ok_or_else(|| HostError::transient(format!("instance {name} not found")))
+}
+
+impl Host for SimHost {
+    async fn instances(&self) -> Result<Vec<Instance>, HostError> {
+        self.look(|memory| memory.instances.values().map(|instance| instance.seen.clone()).collect()).await
+    }
+
+    async fn instance(&self, name: &str) -> Result<Option<Instance>, HostError> {
+        self.look(|memory| memory.instances.get(name).map(|instance| instance.seen.clone())).await
+    }
+
+    async fn create(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
+        self.effect(|memory| {
+            if !memory.images.iter().any(|image| image.fingerprint == order.spec.image) {
+                return Err(HostError::permanent(format!("image {} is not on this node", order.spec.image)));
+            }
+            if memory.instances.contains_key(&order.name) {
+                return Err(HostError::transient(format!("instance {} exists already", order.name)));
+            }
+            let stamp = Stamp { fleet, order: order.clone(), login: None };
+            let seen = Instance { name: order.name.clone(), power: Power::Stopped, stamp: Some(stamp) };
+            let made = SimInstance { seen, logins: BTreeMap::new(), boots: 0 };
+            memory.instances.insert(order.name.clone(), made);
+            memory.creates += 1;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn configure(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
+        self.effect(|memory| {
+            let instance = present(memory, &order.name)?;
+            let login = instance.seen.stamp.take().and_then(|stamp| stamp.login);
+            instance.seen.stamp = Some(Stamp { fleet, order: order.clone(), login });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn start(&self, name: &str) -> Result<(), HostError> {
+        self.effect(|memory| {
+            let instance = present(memory, name)?;
+            if instance.seen.power == Power::Stopped {
+                instance.seen.power = Power::Running;
+                instance.boots += 1;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn stop(&self, name: &str, _mode: StopMode) -> Result<(), HostError> {
+        self.effect(|memory| {
+            present(memory, name)?.seen.power = Power::Stopped;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), HostError> {
+        self.effect(|memory| {
+            if memory.instances.get(name).is_some_and(|instance| instance.seen.power == Power::Running) {
+                return Err(HostError::transient(format!("instance {name} is running")));
+            }
+            memory.instances.remove(name);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn ensure_login(&self, name: &str, user: &Username, keys: &KeySet) -> Result<(), HostError> {
+        self.effect(|memory| {
+            let instance = present(memory, name)?;
+            if instance.seen.power == Power::Stopped {
+                return Err(HostError::transient(format!("instance {name} is not running")));
+            }
+            instance.logins.insert(user.to_string(), keys.to_lines());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn stamp_login(&self, name: &str, hash: &str) -> Result<(), HostError> {
+        self.effect(|memory| {
+            if let Some(stamp) = &mut present(memory, name)?.seen.stamp {
+                stamp.login = Some(hash.to_owned());
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn wait_ssh(&self, address: Ipv4Addr) -> Result<(), HostError> {
+        tokio::time::sleep(self.latency).await;
+        loop {
+            let answers = |memory: &Memory| {
+                let there = |i: &SimInstance| i.seen.stamp.as_ref().is_some_and(|s| s.order.address == address);
+                memory.ssh_answers && memory.instances.values().any(|i| there(i) && i.seen.power == Power::Running)
+            };
+            if self.look(answers).await? {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, HostError> {
+        self.look(|memory| memory.images.clone()).await
+    }
+
+    async fn refresh_images(&self) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    async fn capacity(&self) -> Result<Capacity, HostError> {
+        self.look(|memory| memory.capacity).await
+    }
+
+    async fn network(&self) -> Result<Network, HostError> {
+        Ok(self.network)
+    }
+
+    async fn accounts(&self, fleet: FleetId) -> Result<Accounts, HostError> {
+        self.look(|memory| {
+            let mut accounts = Accounts { foreign: memory.foreign.clone(), ..Accounts::default() };
+            for (name, (owner, _)) in &memory.accounts {
+                let names = if *owner == fleet { &mut accounts.ours } else { &mut accounts.foreign };
+                names.insert(name.clone());
+            }
+            accounts
+        })
+        .await
+    }
+
+    async fn ensure_access_rules(&self) -> Result<(), HostError> {
+        self.look(|_| ()).await
+    }
+
+    async fn ensure_account(&self, fleet: FleetId, account: &Account) -> Result<(), HostError> {
+        let name = account.username.as_str();
+        let same = self.look(|memory| memory.accounts.get(name) == Some(&(fleet, account.clone()))).await?;
+        if same {
+            return Ok(());
+        }
+        self.effect(|memory| {
+            let others = memory.accounts.get(name).is_some_and(|(owner, _)| *owner != fleet);
+            if others || memory.foreign.contains(name) {
+                return Err(HostError::permanent(format!("account {name} exists on this node and is not ours")));
+            }
+            memory.accounts.insert(name.to_owned(), (fleet, account.clone()));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn remove_account(&self, fleet: FleetId, username: &str) -> Result<(), HostError> {
+        self.effect(|memory| {
+            if memory.accounts.get(username).is_some_and(|(owner, _)| *owner == fleet) {
+                memory.accounts.remove(username);
+            }
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,283 @@
+//! What was ordered and what is seen, container by container, with the facts of the node: everything that Observe
+//! reports. In memory only: after a restart it is read back from the instances. It must never touch the host.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use containarium_proto::{
+    VERSION,
+    ids::{AccessRevision, ContainerId},
+    names::NodeName,
+    node::{ContainerReport, NodeReport, Order},
+    spec::{Capacity, Image, Observed, Step},
+};
+use tokio::sync::{Notify, watch};
+use uuid::Uuid;
+
+use crate::host::Network;
+
+/// Confirmed deletions that are still reported. The coordinator asks again about one that was dropped, and is
+/// answered from the host.
+const KEEP_ABSENT: usize = 256;
+
+/// Slow facts of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Facts {
+    pub(crate) capacity: Option<Capacity>,
+    pub(crate) network: Option<Network>,
+    pub(crate) images: Vec<Image>,
+    pub(crate) foreign_users: Vec<String>,
+    pub(crate) warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    order: Order,
+    observed: Observed,
+    /// Revision at which `observed` came to be.
+    since: u64,
+    wake: Arc<Notify>,
+    /// Whether a task looks after it.
+    attended: bool,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    entries: BTreeMap<ContainerId, Entry>,
+    facts: Facts,
+    access: AccessRevision,
+}
+
+/// Why an order was not accepted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// We hold a newer one.
+    Older(String),
+    /// Same generation, other content: a defect of the coordinator (I4).
+    Contradiction(String),
+}
+
+/// Shared by the service, the worker and the fact finder.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    node: NodeName,
+    boot_id: String,
+    incarnation: String,
+    books: Mutex<Books>,
+    revision: watch::Sender<u64>,
+    /// Somebody has no task yet.
+    pub(crate) unattended: Notify,
+}
+
+impl Ledger {
+    pub(crate) fn new(node: NodeName, boot_id: String) -> Self {
+        Self {
+            node,
+            boot_id,
+            incarnation: Uuid::new_v4().to_string(),
+            books: Mutex::default(),
+            revision: watch::Sender::new(1),
+            unattended: Notify::new(),
+        }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // Nothing panics while it holds the lock; if something did, the books are still whole.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be called with the lock held, so that a reader never sees a change without its revision.
+    fn bump(&self, _books: &MutexGuard<'_, Books>) -> u64 {
+        let mut now = 0;
+        self.revision.send_modify(|revision| {
+            *revision += 1;
+            now = *revision;
+        });
+        now
+    }
+
+    pub(crate) fn incarnation(&self) -> &str {
+        &self.incarnation
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// Accepts an order or says why not. Equal to what we hold: nothing happens.
+    pub(crate) fn accept(&self, order: Order) -> Result<ContainerReport, Refused> {
+        let mut books = self.books();
+        if let Some(entry) = books.entries.get_mut(&order.id) {
+            if order.generation < entry.order.generation {
+                return Err(Refused::Older(format!(
+                    "{} is at generation {}, this order is {}",
+                    order.name, entry.order.generation, order.generation
+                )));
+            }
+            if order.generation == entry.order.generation {
+                if order != entry.order {
+                    return Err(Refused::Contradiction(format!(
+                        "{} generation {} was ordered before with other content",
+                        order.name, order.generation
+                    )));
+                }
+                return Ok(report(&order.id, entry));
+            }
+        }
+        let id = order.id;
+        tracing::info!(container = %order.name, generation = %order.generation, desired = ?order.desired, "ordered");
+        let step = Step { index: 0, total: 0, title: "waiting for its turn".to_owned() };
+        self.hold(&mut books, order, Observed::Converging { step });
+        let accepted = report(&id, &books.entries[&id]);
+        self.bump(&books);
+        Ok(accepted)
+    }
+
+    /// Takes over an order found on an instance, unless a newer one is held.
+    pub(crate) fn recall(&self, order: Order) {
+        let mut books = self.books();
+        let held = books.entries.get(&order.id).map(|entry| entry.order.generation);
+        if held.is_none_or(|generation| generation < order.generation) {
+            self.hold(&mut books, order, Observed::Unknown);
+        }
+    }
+
+    fn hold(&self, books: &mut MutexGuard<'_, Books>, order: Order, observed: Observed) {
+        let entry = books.entries.entry(order.id).or_insert_with(|| Entry {
+            order: order.clone(),
+            observed: observed.clone(),
+            since: 0,
+            wake: Arc::new(Notify::new()),
+            attended: false,
+        });
+        entry.order = order;
+        entry.observed = observed;
+        entry.wake.notify_one();
+        if !entry.attended {
+            self.unattended.notify_one();
+        }
+    }
+
+    /// Ids that no task looks after; they are taken as looked after from now on.
+    pub(crate) fn attend(&self) -> Vec<(ContainerId, Arc<Notify>)> {
+        let mut books = self.books();
+        let waiting = books.entries.iter_mut().filter(|(_, e)| !e.attended && e.observed != Observed::Absent);
+        waiting
+            .map(|(id, entry)| {
+                entry.attended = true;
+                (*id, entry.wake.clone())
+            })
+            .collect()
+    }
+
+    pub(crate) fn order(&self, id: ContainerId) -> Option<Order> {
+        self.books().entries.get(&id).map(|entry| entry.order.clone())
+    }
+
+    /// Records what was seen, if it is about the order that is held. True if it is.
+    pub(crate) fn observe(&self, order: &Order, observed: Observed) -> bool {
+        let mut books = self.books();
+        let Some(entry) = books.entries.get_mut(&order.id).filter(|e| e.order.generation == order.generation) else {
+            return false;
+        };
+        if entry.observed == observed {
+            return true;
+        }
+        match &observed {
+            Observed::Converging { step } => tracing::debug!(container = %order.name, step = step.title, "step"),
+            other => {
+                tracing::info!(container = %order.name, generation = %order.generation, observed = ?other, "observed");
+            }
+        }
+        entry.observed = observed;
+        let now = self.bump(&books);
+        if let Some(entry) = books.entries.get_mut(&order.id) {
+            entry.since = now;
+        }
+        true
+    }
+
+    /// Ends the care for a container whose absence is confirmed. False if it was ordered anew meanwhile.
+    pub(crate) fn release(&self, id: ContainerId) -> bool {
+        let mut books = self.books();
+        match books.entries.get_mut(&id) {
+            Some(entry) if entry.observed == Observed::Absent => entry.attended = false,
+            Some(_) => return false,
+            None => {}
+        }
+        let mut absent: Vec<(u64, ContainerId)> = books
+            .entries
+            .iter()
+            .filter(|(_, e)| e.observed == Observed::Absent)
+            .map(|(id, e)| (e.since, *id))
+            .collect();
+        absent.sort_unstable();
+        let surplus = absent.len().saturating_sub(KEEP_ABSENT);
+        for (_, id) in absent.into_iter().take(surplus) {
+            books.entries.remove(&id);
+        }
+        true
+    }
+
+    /// Replaces the facts. Memory and disk use alone do not wake anyone.
+    pub(crate) fn set_facts(&self, facts: Facts) {
+        let mut books = self.books();
+        let sizes = |facts: &Facts| facts.capacity.map(|c| (c.cpus, c.memory, c.disk));
+        let (old, new) = (&books.facts, &facts);
+        let news = old.images != new.images
+            || old.foreign_users != new.foreign_users
+            || old.warnings != new.warnings
+            || old.network != new.network
+            || sizes(old) != sizes(new);
+        books.facts = facts;
+        if news {
+            self.bump(&books);
+        }
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        self.books().facts.clone()
+    }
+
+    pub(crate) fn set_access(&self, revision: AccessRevision) {
+        let mut books = self.books();
+        if books.access != revision {
+            books.access = revision;
+            self.bump(&books);
+        }
+    }
+
+    /// The whole report; `None` until the node's network and size are known.
+    pub(crate) fn report(&self) -> Option<NodeReport> {
+        let books = self.books();
+        let (capacity, network) = (books.facts.capacity?, books.facts.network?);
+        // Unknown is not reported: missing means nothing (I5), and nothing is what we know.
+        let known = books.entries.iter().filter(|(_, entry)| entry.observed != Observed::Unknown);
+        Some(NodeReport {
+            node: self.node.clone(),
+            agent_version: VERSION.to_owned(),
+            boot_id: self.boot_id.clone(),
+            incarnation: self.incarnation.clone(),
+            revision: *self.revision.borrow(),
+            containers: known.map(|(id, entry)| report(id, entry)).collect(),
+            capacity,
+            container_cidr: network.cidr,
+            container_gateway: network.gateway,
+            images: books.facts.images.clone(),
+            access_revision: books.access,
+            foreign_users: books.facts.foreign_users.clone(),
+            warnings: books.facts.warnings.clone(),
+        })
+    }
+}
+
+fn report(id: &ContainerId, entry: &Entry) -> ContainerReport {
+    ContainerReport {
+        id: *id,
+        name: entry.order.name.clone(),
+        generation: entry.order.generation,
+        observed: entry.observed.clone(),
+    }
+}

@@ -1,0 +1,120 @@
+//! The next step for one container, from what is wanted and what is there. Pure: there is no "step 3 of 7" to
+//! remember, so a first try, a retry and a restart after kill -9 are the same thing.
+
+use containarium_proto::{
+    ids::FleetId,
+    keys::KeySet,
+    names::Username,
+    node::Order,
+    spec::{Desired, Observed, Step},
+};
+use sha2::{Digest, Sha256};
+
+use crate::host::{Instance, Power, Stamp, StopMode};
+
+/// One effect on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Clone the image.
+    Create,
+    /// Carry the order into an existing instance.
+    Configure,
+    /// Start it.
+    Start,
+    /// Stop it.
+    Stop(StopMode),
+    /// Destroy it.
+    Delete,
+    /// Make the user inside.
+    EnsureLogin,
+    /// Until its sshd answers.
+    WaitSsh,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// This, then look again.
+    Do(Action),
+    /// Nothing: it is as wanted.
+    Done(Observed),
+    /// The instance carries a newer order than the one we hold: hold that one (I4).
+    Newer(Box<Order>),
+    /// Cannot be done without harm; a person must look.
+    Refuse(String),
+}
+
+/// Plans one step. `ssh_answered`: since the instance was last seen to start, its sshd greeted us.
+#[must_use]
+pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, ssh_answered: bool) -> Next {
+    let ours = |stamp: &Stamp| stamp.fleet == fleet && stamp.order.id == order.id;
+    let (instance, stamp) = match seen.map(|instance| (instance, instance.stamp.as_ref())) {
+        Some((instance, Some(stamp))) if ours(stamp) => (instance, stamp),
+        // I6: whatever bears this name is not this container, so this container is not here.
+        Some(_) | None if order.desired == Desired::Absent => return Next::Done(Observed::Absent),
+        None => return Next::Do(Action::Create),
+        Some(_) => {
+            return Next::Refuse(format!(
+                "an instance named {} exists on this node that is not this container: rename or delete it there",
+                order.name
+            ));
+        }
+    };
+    if stamp.order.generation > order.generation {
+        return Next::Newer(Box::new(stamp.order.clone()));
+    }
+    match (order.desired, instance.power) {
+        // I5: only here, on an order of Absent with this id, is anything destroyed.
+        (Desired::Absent, Power::Running) => Next::Do(Action::Stop(StopMode::Force)),
+        (Desired::Absent, Power::Stopped) => Next::Do(Action::Delete),
+        // A restart is a stop under the old stamp; with the new one it is an ordinary start.
+        (Desired::Running, Power::Running) if order.spec.restarts > stamp.order.spec.restarts => {
+            Next::Do(Action::Stop(StopMode::Graceful))
+        }
+        (Desired::Running | Desired::Stopped, _) if stamp.order != *order => Next::Do(Action::Configure),
+        (Desired::Stopped, Power::Running) => Next::Do(Action::Stop(StopMode::Graceful)),
+        (Desired::Stopped, Power::Stopped) => Next::Done(Observed::Stopped),
+        (Desired::Running, Power::Stopped) => Next::Do(Action::Start),
+        (Desired::Running, Power::Running) => {
+            if stamp.login.as_deref() != Some(login_hash(&order.owner, &order.keys).as_str()) {
+                Next::Do(Action::EnsureLogin)
+            } else if ssh_answered {
+                Next::Done(Observed::Running)
+            } else {
+                Next::Do(Action::WaitSsh)
+            }
+        }
+    }
+}
+
+/// How an action is shown to people.
+#[must_use]
+pub fn step(action: Action, desired: Desired) -> Step {
+    let (index, total, title) = match (action, desired) {
+        (Action::Create, _) => (1, 4, "cloning the image"),
+        (Action::Configure, _) => (1, 4, "changing the limits"),
+        (Action::Start, _) => (2, 4, "starting"),
+        (Action::EnsureLogin, _) => (3, 4, "adding the user and keys"),
+        (Action::WaitSsh, _) => (4, 4, "waiting for ssh"),
+        (Action::Stop(_), Desired::Running) => (1, 4, "stopping for a restart"),
+        (Action::Stop(_), Desired::Stopped) => (1, 1, "stopping"),
+        (Action::Stop(_), Desired::Absent) => (1, 2, "stopping"),
+        (Action::Delete, _) => (2, 2, "removing the instance and its data"),
+    };
+    Step { index, total, title: title.to_owned() }
+}
+
+/// What [`Stamp::login`] must be when the login inside is right.
+#[must_use]
+pub fn login_hash(user: &Username, keys: &KeySet) -> String {
+    let mut hash = Sha256::new();
+    hash.update(user.as_str());
+    for line in keys.to_lines() {
+        hash.update([0]);
+        hash.update(line);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

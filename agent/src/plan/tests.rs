@@ -1,0 +1,140 @@
+use std::net::Ipv4Addr;
+
+use containarium_proto::{
+    ids::{ContainerId, Generation},
+    sizes::Bytes,
+    spec::Spec,
+};
+use proptest::prelude::*;
+
+use super::*;
+
+const KEY: &str = include_str!("../../../proto/src/keys/testdata/ed25519.pub");
+
+fn order(id: ContainerId, desired: Desired, generation: u64, restarts: u64) -> Order {
+    Order {
+        id,
+        name: "alice-container".into(),
+        owner: "alice".parse().unwrap(),
+        generation: Generation(generation),
+        desired,
+        spec: Spec {
+            cpu: "2".parse().unwrap(),
+            memory: Bytes(2 << 30),
+            disk: Bytes(20_000_000_000),
+            image: "5".repeat(64).parse().unwrap(),
+            autostart: true,
+            restarts,
+        },
+        address: Ipv4Addr::new(10, 100, 1, 2),
+        keys: KeySet::from_lines([KEY.trim_end()]).unwrap(),
+    }
+}
+
+fn instance(fleet: FleetId, order: &Order, power: Power, login: bool) -> Instance {
+    let login = login.then(|| login_hash(&order.owner, &order.keys));
+    Instance { name: order.name.clone(), power, stamp: Some(Stamp { fleet, order: order.clone(), login }) }
+}
+
+#[test]
+fn a_create_goes_step_by_step() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let wanted = order(id, Desired::Running, 1, 0);
+    let next = |seen: Option<&Instance>, ssh| plan(fleet, &wanted, seen, ssh);
+    assert_eq!(next(None, false), Next::Do(Action::Create));
+    assert_eq!(next(Some(&instance(fleet, &wanted, Power::Stopped, false)), false), Next::Do(Action::Start));
+    assert_eq!(next(Some(&instance(fleet, &wanted, Power::Running, false)), false), Next::Do(Action::EnsureLogin));
+    assert_eq!(next(Some(&instance(fleet, &wanted, Power::Running, true)), false), Next::Do(Action::WaitSsh));
+    assert_eq!(next(Some(&instance(fleet, &wanted, Power::Running, true)), true), Next::Done(Observed::Running));
+}
+
+#[test]
+fn a_stranger_of_that_name_is_refused_and_never_touched() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let unstamped = Instance { name: "alice-container".into(), power: Power::Running, stamp: None };
+    let other_id = instance(fleet, &order(ContainerId::generate(), Desired::Running, 9, 0), Power::Running, true);
+    let other_fleet = instance(FleetId::generate(), &order(id, Desired::Running, 1, 0), Power::Running, true);
+    for stranger in [unstamped, other_id, other_fleet] {
+        let running = plan(fleet, &order(id, Desired::Running, 1, 0), Some(&stranger), false);
+        assert!(matches!(running, Next::Refuse(_)), "{running:?}");
+        let absent = plan(fleet, &order(id, Desired::Absent, 2, 0), Some(&stranger), false);
+        assert_eq!(absent, Next::Done(Observed::Absent));
+    }
+}
+
+#[test]
+fn a_newer_stamp_wins_over_what_we_hold() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let newer = order(id, Desired::Running, 5, 0);
+    let seen = instance(fleet, &newer, Power::Running, true);
+    assert_eq!(plan(fleet, &order(id, Desired::Absent, 4, 0), Some(&seen), true), Next::Newer(Box::new(newer)));
+}
+
+#[test]
+fn a_restart_happens_once() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let (old, new) = (order(id, Desired::Running, 1, 0), order(id, Desired::Running, 2, 1));
+    let next = |stamped: &Order, power| plan(fleet, &new, Some(&instance(fleet, stamped, power, true)), true);
+    assert_eq!(next(&old, Power::Running), Next::Do(Action::Stop(StopMode::Graceful)));
+    assert_eq!(next(&old, Power::Stopped), Next::Do(Action::Configure));
+    assert_eq!(next(&new, Power::Stopped), Next::Do(Action::Start));
+    assert_eq!(next(&new, Power::Running), Next::Done(Observed::Running));
+}
+
+proptest! {
+    /// From any instance of ours, every order comes to rest, in few steps, and only Absent destroys (I5).
+    #[test]
+    fn every_order_comes_to_rest(
+        exists in any::<bool>(), running in any::<bool>(), login in any::<bool>(), stamped in 1u64..4,
+        wanted in 0u8..3, restarts in 0u64..2,
+    ) {
+        let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+        let desired = [Desired::Running, Desired::Stopped, Desired::Absent][usize::from(wanted)];
+        let mut order = order(id, desired, 3, restarts);
+        let power = if running { Power::Running } else { Power::Stopped };
+        let mut old = order.clone();
+        old.generation = Generation(stamped);
+        old.spec.restarts = 0;
+        // Same generation, same content (I4).
+        if stamped == 3 {
+            old = order.clone();
+        }
+        let mut seen = exists.then(|| instance(fleet, &old, power, login));
+        let mut ssh = false;
+        for _ in 0..10 {
+            match plan(fleet, &order, seen.as_ref(), ssh) {
+                Next::Done(observed) => {
+                    let expected = match order.desired {
+                        Desired::Running => Observed::Running,
+                        Desired::Stopped => Observed::Stopped,
+                        Desired::Absent => Observed::Absent,
+                    };
+                    prop_assert_eq!(observed, expected);
+                    return Ok(());
+                }
+                Next::Newer(found) => order = *found,
+                Next::Refuse(why) => prop_assert!(false, "{}", why),
+                Next::Do(action) => {
+                    prop_assert!(action != Action::Delete || order.desired == Desired::Absent);
+                    seen = match (action, seen) {
+                        (Action::Create, None) => Some(instance(fleet, &order, Power::Stopped, false)),
+                        (Action::Delete, Some(_)) => None,
+                        (Action::WaitSsh, seen) => { ssh = true; seen }
+                        (action, Some(mut there)) => {
+                            match action {
+                                Action::Start => there.power = Power::Running,
+                                Action::Stop(_) => there.power = Power::Stopped,
+                                Action::EnsureLogin => there = instance(fleet, &there.stamp.unwrap().order, there.power, true),
+                                Action::Configure => there.stamp.as_mut().unwrap().order = order.clone(),
+                                Action::Create | Action::Delete | Action::WaitSsh => unreachable!("handled above"),
+                            }
+                            Some(there)
+                        }
+                        (action, None) => { prop_assert!(false, "{:?} on nothing", action); None }
+                    };
+                }
+            }
+        }
+        prop_assert!(false, "did not come to rest");
+    }
+}

@@ -1,0 +1,110 @@
+//! An agent's life: certificates, membership, port, tasks; all of them end with it.
+
+use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
+
+use containarium_proto::{
+    VERSION,
+    pki::{self, CertsDir, Role},
+    v1::agent_server::AgentServer,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, oneshot},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Server, server::TcpIncoming};
+
+use crate::{
+    access::Access, config::Config, error::AgentError, facts, host::Host, ledger::Ledger, membership::Membership,
+    service::Service, worker::Worker,
+};
+
+/// A peer that lost power is noticed after this and its long polls are freed.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// Runs an agent until `stop`, or until it must not go on. `ready` is told the address once it serves.
+///
+/// # Errors
+/// It could not start, or a task of it died.
+pub async fn run<H: Host>(
+    config: Config,
+    host: Arc<H>,
+    stop: CancellationToken,
+    ready: Option<oneshot::Sender<SocketAddr>>,
+) -> Result<(), AgentError> {
+    let tls = CertsDir::new(&config.certs_dir).agent_server(&config.node).map_err(AgentError::Pki)?;
+    let boot_id = fs::read_to_string(&config.boot_id_file).map_err(|source| AgentError::File {
+        action: "reading",
+        path: config.boot_id_file.clone(),
+        source,
+    })?;
+    let membership = Arc::new(Membership::load(&config.state_dir)?);
+    let ledger = Arc::new(Ledger::new(config.node.clone(), boot_id.trim().to_owned()));
+    let listen = |source| AgentError::Listen { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+
+    let service = Service {
+        ledger: ledger.clone(),
+        membership: membership.clone(),
+        access: Access::new(host.clone(), ledger.clone()),
+        observe_max: config.timings.observe_max,
+        stop: stop.clone(),
+    };
+    let server = Server::builder()
+        .tls_config(tls)
+        .map_err(AgentError::Serve)?
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .add_service(AgentServer::with_interceptor(service, |request| pki::require_role(Role::Coordinator, request)));
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+
+    let mut tasks = Tasks::start(&config, &host, &ledger, &membership);
+    tracing::info!(node = %config.node, %address, version = VERSION, "serving");
+    if let Some(Err(_)) = ready.map(|ready| ready.send(address)) {
+        tracing::debug!("nobody waits for the address any more");
+    }
+    let outcome = tokio::select! {
+        served = server.serve_with_incoming_shutdown(incoming, stop.cancelled()) => served.map_err(AgentError::Serve),
+        ended = tasks.ended() => Err(ended),
+    };
+    tracing::info!(node = %config.node, "stopped");
+    outcome
+}
+
+/// Everything that runs beside the port. Dropping it stops it.
+struct Tasks(JoinSet<AgentError>);
+
+impl Tasks {
+    fn start<H: Host>(config: &Config, host: &Arc<H>, ledger: &Arc<Ledger>, membership: &Arc<Membership>) -> Self {
+        let mut tasks = JoinSet::new();
+        let worker = Arc::new(Worker {
+            host: host.clone(),
+            ledger: ledger.clone(),
+            membership: membership.clone(),
+            timings: config.timings,
+            turns: Semaphore::new(config.timings.parallel),
+        });
+        let recalling = worker.clone();
+        tasks.spawn(async move {
+            // Orders are carried out from the start; what is on the instances joins them when it can be read.
+            let recall = async {
+                match recalling.recall().await {
+                    Ok(()) => std::future::pending().await,
+                    Err(error) => error,
+                }
+            };
+            tokio::select! { error = recall => error, error = worker.run() => error }
+        });
+        let facts = facts::Keeper::new(host.clone(), ledger.clone(), membership.clone(), config.timings.facts_every);
+        tasks.spawn(async move { facts.run().await });
+        Self(tasks)
+    }
+
+    async fn ended(&mut self) -> AgentError {
+        match self.0.join_next().await {
+            Some(Ok(error)) => error,
+            Some(Err(_)) | None => AgentError::TaskEnded("agent"),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! One task per container: look, plan, do one step, look again, until it is as ordered. Wake-ups carry no data. It
+//! decides nothing itself; `plan` does.
+
+use std::{sync::Arc, time::Duration};
+
+use containarium_proto::{
+    ids::{ContainerId, FleetId},
+    node::Order,
+    spec::{Desired, Observed},
+};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+};
+
+use crate::{
+    config::Timings,
+    error::AgentError,
+    host::{Host, HostError, Power},
+    ledger::Ledger,
+    membership::Membership,
+    plan::{self, Action, Next},
+};
+
+/// A plan that has not come to rest after this many steps is going in circles: a defect, or somebody works against us.
+const MAX_STEPS: usize = 20;
+
+pub(crate) struct Worker<H> {
+    pub(crate) host: Arc<H>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) timings: Timings,
+    /// Bounds the containers worked on at once.
+    pub(crate) turns: Semaphore,
+}
+
+/// How one round ended.
+enum Round {
+    Settled(Observed),
+    /// The order changed meanwhile, or a newer one was found on the instance.
+    Again,
+}
+
+impl<H: Host> Worker<H> {
+    /// Runs until dropped; ends only if a task of it died.
+    pub(crate) async fn run(self: Arc<Self>) -> AgentError {
+        let mut tasks = JoinSet::new();
+        loop {
+            for (id, wake) in self.ledger.attend() {
+                tasks.spawn(self.clone().care_for(id, wake));
+            }
+            tokio::select! {
+                () = self.ledger.unattended.notified() => {}
+                Some(ended) = tasks.join_next() => if let Err(error) = ended {
+                    tracing::error!(%error, "a container's task died");
+                    return AgentError::TaskEnded("container");
+                },
+            }
+        }
+    }
+
+    /// Looks after one container until its absence is confirmed.
+    async fn care_for(self: Arc<Self>, id: ContainerId, wake: Arc<Notify>) {
+        let mut failures = 0u32;
+        while let (Some(order), Some(fleet)) = (self.ledger.order(id), self.membership.fleet().await) {
+            match self.converge(fleet, &order, &wake).await {
+                Ok(Round::Again) => {}
+                Ok(Round::Settled(observed)) => {
+                    failures = 0;
+                    let absent = observed == Observed::Absent;
+                    if self.ledger.observe(&order, observed) && absent && self.ledger.release(id) {
+                        return;
+                    }
+                    if !absent {
+                        wake.notified().await;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(container = %order.name, generation = %order.generation, %error, error.permanent, "step failed");
+                    let observed = Observed::Failed { error: error.message, permanent: error.permanent };
+                    self.ledger.observe(&order, observed);
+                    failures += 1;
+                    self.pause(error.permanent, failures, &wake).await;
+                }
+            }
+        }
+    }
+
+    /// Until the next try: never by itself after a permanent failure.
+    async fn pause(&self, permanent: bool, failures: u32, wake: &Notify) {
+        if permanent {
+            return wake.notified().await;
+        }
+        let wait = self.timings.retry_min.saturating_mul(1 << failures.min(10).saturating_sub(1));
+        // Woken or waited: either way the next round looks at the truth.
+        tokio::time::timeout(wait.min(self.timings.retry_max), wake.notified()).await.unwrap_or_default();
+    }
+
+    async fn converge(&self, fleet: FleetId, order: &Order, wake: &Notify) -> Result<Round, HostError> {
+        let _turn = self.turns.acquire().await;
+        let mut ssh_answered = false;
+        for _ in 0..MAX_STEPS {
+            if self.ledger.order(order.id).as_ref() != Some(order) {
+                return Ok(Round::Again);
+            }
+            let seen = self.host.instance(&order.name).await?;
+            ssh_answered &= seen.as_ref().is_some_and(|instance| instance.power == Power::Running);
+            match plan::plan(fleet, order, seen.as_ref(), ssh_answered) {
+                Next::Done(observed) => return Ok(Round::Settled(observed)),
+                Next::Refuse(why) => return Err(HostError::permanent(why)),
+                Next::Newer(found) => {
+                    self.ledger.recall(*found);
+                    return Ok(Round::Again);
+                }
+                Next::Do(action) => {
+                    self.ledger.observe(order, Observed::Converging { step: plan::step(action, order.desired) });
+                    if !self.act(action, fleet, order, wake).await? {
+                        return Ok(Round::Again);
+                    }
+                    ssh_answered |= action == Action::WaitSsh;
+                }
+            }
+        }
+        Err(HostError::transient(format!("{} did not come to rest in {MAX_STEPS} steps", order.name)))
+    }
+
+    /// False if it was given up because the order may have changed.
+    async fn act(&self, action: Action, fleet: FleetId, order: &Order, wake: &Notify) -> Result<bool, HostError> {
+        let host = &self.host;
+        match action {
+            Action::Create => host.create(fleet, order).await?,
+            Action::Configure => host.configure(fleet, order).await?,
+            Action::Start => host.start(&order.name).await?,
+            Action::Stop(mode) => host.stop(&order.name, mode).await?,
+            Action::Delete => host.delete(&order.name).await?,
+            Action::EnsureLogin => {
+                host.ensure_login(&order.name, &order.owner, &order.keys).await?;
+                host.stamp_login(&order.name, &plan::login_hash(&order.owner, &order.keys)).await?;
+            }
+            // The one step that may take minutes: a delete must not wait for it.
+            Action::WaitSsh => tokio::select! {
+                answered = host.wait_ssh(order.address) => answered?,
+                () = wake.notified() => return Ok(false),
+            },
+        }
+        Ok(true)
+    }
+
+    /// Reads the orders off the instances, once, as soon as the host answers: what an agent knows after kill -9, and
+    /// after the loss of the boot disk.
+    pub(crate) async fn recall(&self) -> Result<(), AgentError> {
+        let mut wait = self.timings.retry_min;
+        let instances = loop {
+            match self.host.instances().await {
+                Ok(instances) => break instances,
+                Err(error) => tracing::warn!(%error, "the instances cannot be read yet"),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(5));
+        };
+        let stamps: Vec<_> = instances.into_iter().filter_map(|instance| instance.stamp).collect();
+        if self.membership.fleet().await.is_none() {
+            match stamps.first() {
+                Some(first) if stamps.iter().all(|stamp| stamp.fleet == first.fleet) => {
+                    tracing::info!(fleet = %first.fleet, "taken from the stamps of the instances");
+                    self.membership.adopt(first.fleet).await?;
+                }
+                Some(_) => {
+                    tracing::warn!("instances of several fleets: waiting for a coordinator to say which is ours")
+                }
+                None => {}
+            }
+        }
+        let fleet = self.membership.fleet().await;
+        for stamp in stamps.into_iter().filter(|stamp| Some(stamp.fleet) == fleet) {
+            // An order of Absent is never stamped; it comes again from the coordinator (I5).
+            if stamp.order.desired != Desired::Absent {
+                self.ledger.recall(stamp.order);
+            }
+        }
+        Ok(())
+    }
+}
