@@ -18,7 +18,9 @@ fabric_up() {
   if [[ ! -e /sys/class/net/$BRIDGE ]]; then
     holder=$(ip -o -4 addr show to 10.99.0.0/16 | awk '{ print $2; exit }')
     [[ -z $holder ]] || fail "10.99.0.0/16 is in use on this machine ($holder): the lab needs it"
-    ip link add "$BRIDGE" type bridge stp_state 0 forward_delay 0
+    # A fixed MAC: left alone, a bridge takes the lowest of its ports', so a crashed
+    # node would change it, and everybody's ARP entry for the host be wrong for 10 s.
+    ip link add "$BRIDGE" address 02:10:99:00:00:01 type bridge stp_state 0 forward_delay 0
   fi
   ip link set "$BRIDGE" addrgenmode none up
   ip addr replace "$BRIDGE_ADDRESS/24" dev "$BRIDGE"

@@ -128,6 +128,9 @@ table ip balancer {
     tcp dport != 22 drop
     ip protocol != tcp drop
     tcp flags & (syn|ack) != syn meta mark set ip saddr . tcp sport map @placed
+    # A SYN sent again after its first node died is placed afresh ("update" alone
+    # would keep the old node for the packets that follow).
+    tcp flags & (syn|ack) == syn delete @placed { ip saddr . tcp sport : 0 }
     meta mark 0 jump pick
     meta mark 0 drop
     update @placed { ip saddr . tcp sport : meta mark }

@@ -18,7 +18,7 @@ node_exec() {
   pid=$(node_pid "$name") || fail_with $E_STATE "$name is not running (lab start $name)"
   cgroup_join "$name"
   exec nsenter -t "$pid" --mount --uts --net --pid --cgroup --wdns=/ \
-    env -i PATH=/run/lab/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
+    env -i PATH=/run/lab/bin:/usr/libexec/incus:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
     TERM="${TERM:-dumb}" LC_ALL=C.UTF-8 INCUS_CONF=/root/.config/incus "$@"
 }
 

@@ -102,7 +102,15 @@ sweep_kernel() {
   restore_host
 }
 
-lab_loops() { losetup -nO NAME,BACK-FILE | awk '$2 ~ "/target/lab/nodes/jump-[0-9]+/incus/disks/"'; }
+# A node's pool goes by the path it has inside the node; an Incus of this machine's
+# own has the same one, but then the file is really there.
+lab_loops() {
+  local name inode file
+  losetup -nO NAME,BACK-INO,BACK-FILE | while read -r name inode file; do
+    [[ $file == */incus/disks/default.img* ]] || continue
+    [[ $(stat -c %i "$file" 2>/dev/null) == "$inode" && $file != *target/lab* ]] || echo "$name $file"
+  done
+}
 lab_mounts() { awk '$5 ~ "/target/lab/|^/run/netns/(jump-[0-9]+|coordinator-1|balancer)$" { print $5 }' /proc/self/mountinfo; }
 no_loops() { [[ -z $(lab_loops) ]]; }
 
@@ -177,20 +185,20 @@ status_json() {
 }
 
 cmd_status() {
-  local owner
+  local owner status
   owner=$(marker_owner)
   [[ -n $owner ]] || fail_with $E_STATE "there is no lab (lab up)"
   use_lab_of "$owner"
   case "$*" in
     "-o json") status_json ;;
     "")
-      status_json | jq -r '"lab of \(.checkout)",
-        (["NODE", "STATE", "ADDRESS", "PID", "INCUSD", "SSHD", "AGENT", "CONTAINERS", "BALANCED"] | @tsv),
-        (.nodes[] | [.name, .state, .address, (.pid // "-"), (.in_node_pids | .incusd, .sshd, .agent | if . then "up" else "down" end),
-          .containers_running, (if .balancer_healthy then "yes" else "no" end)] | @tsv),
-        "coordinator \(.coordinator.address) \(if .coordinator.pid then "pid \(.coordinator.pid)" else "down" end)",
-        "balancer \(.balancer.address) \(if .balancer.pid then "pid \(.balancer.pid)" else "down" end), healthy: \(.balancer.healthy | join(" "))"' |
-        column -ts $'\t'
+      status=$(status_json)
+      echo "lab of $owner"
+      jq -r '["NODE", "STATE", "ADDRESS", "PID", "INCUSD", "SSHD", "AGENT", "CONTAINERS", "BALANCED"],
+        (.nodes[] | [.name, .state, .address, .pid // "-", (.in_node_pids | .incusd, .sshd, .agent | if . then "up" else "down" end),
+          .containers_running, if .balancer_healthy then "yes" else "no" end]) | @tsv' <<<"$status" | column -ts $'\t'
+      jq -r '"coordinator \(.coordinator.address) \(if .coordinator.pid then "pid \(.coordinator.pid)" else "down" end)",
+        "balancer \(.balancer.address) \(if .balancer.pid then "pid \(.balancer.pid)" else "down" end), healthy: \(.balancer.healthy | join(" "))"' <<<"$status"
       ;;
     *) fail_with $E_USAGE "usage: lab status [-o json]" ;;
   esac
