@@ -33,12 +33,12 @@ agent_start() {
   node_service_pid "$name" agent >/dev/null && return
   root=$(node_root "$name")
   pid_in_node_alive "$root" agent.supervisor && return # between a death and the next start
+  [[ $(<"$root/run/lab/bin-source") == "$(bin_dir)" ]] || fail_with $E_STATE \
+    "$name was booted with programs from $(<"$root/run/lab/bin-source"), now it is $(bin_dir): lab crash $name; lab start $name"
   dir=$root/etc/containarium/certs
   install -d -m 0700 "$dir"
   install -m 0644 "$CERTS_DIR/ca.crt" "$CERTS_DIR/agent-$name.crt" "$dir/"
   install -m 0600 "$CERTS_DIR/agent-$name.key" "$dir/"
-  [[ $(<"$root/run/lab/bin-source") == "$(bin_dir)" ]] ||
-    say "$name has run programs from $(<"$root/run/lab/bin-source") since its boot, not from $(bin_dir): crash and start it to change that"
   node_supervise "$name" agent containarium-agent --node "$name" --listen "$(node_address "$name"):$AGENT_PORT" \
     --certs-dir /etc/containarium/certs --state-dir /var/lib/containarium/agent --host linux \
     --incus-socket /var/lib/incus/unix.socket --storage-pool default --network incusbr0 \

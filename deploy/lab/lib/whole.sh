@@ -23,7 +23,11 @@ claim() {
     say "clearing what a dead lab of $owner left behind (its files stay: $owner/target/lab)"
     sweep_kernel
   fi
-  echo "checkout=$LAB_REPO" >"$MARKER.new"
+  {
+    echo "checkout=$LAB_REPO"
+    # What to put back on the way down, noted by the first `up`.
+    if [[ $owner == "$LAB_REPO" ]]; then grep '^sysctl=' "$MARKER" || true; fi
+  } >"$MARKER.new"
   mv -f "$MARKER.new" "$MARKER"
 }
 
@@ -33,7 +37,7 @@ tune_host() {
   for setting in "${SYSCTLS[@]}"; do
     key=${setting%=*} want=${setting#*=}
     have=$(sysctl -n "$key")
-    ((have < want)) || continue
+    ((have < want)) || continue # so a second `up` notes nothing
     echo "sysctl=$key=$have" >>"$MARKER"
     sysctl -q -w "$setting"
   done
