@@ -216,7 +216,7 @@ impl Lab {
         let exported = self.cli(&["export", &person.name, "--key", &person.key.display().to_string()])?.ok()?.out;
         let config = self.people_dir().join(format!("{}-{client}.conf", person.name));
         let client_line = format!("Host *\n  BindAddress {client}\n  ConnectTimeout 10\n  BatchMode yes\n");
-        fs::write(&config, format!("{client_line}{exported}\nInclude {}\n", self.var("LAB_SSH_CONFIG")))?;
+        fs::write(&config, format!("{client_line}{exported}\nHost *\nInclude {}\n", self.var("LAB_SSH_CONFIG")))?;
         run(self.command("ssh").arg("-F").arg(&config).args(args))
     }
 

@@ -1,7 +1,10 @@
 //! Harnesses that the scenarios in `tests/tests` stand on: a simulated fleet in this process, and the real lab.
 //! Scenarios live there, mechanisms here.
 
-#![allow(clippy::expect_used)]
+// A harness that cannot go on must stop the test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
+pub mod fleet;
+pub mod invariants;
 pub mod lab;
 pub mod lab_check;

@@ -167,6 +167,12 @@ impl SimHost {
         }
     }
 
+    /// Whether a planned crash has happened.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.faults.is_down()
+    }
+
     async fn look<T>(&self, read: impl FnOnce(&Memory) -> T + Send) -> Result<T, HostError> {
         if self.faults.is_down() {
             std::future::pending::<()>().await;

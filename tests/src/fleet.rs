@@ -1,0 +1,357 @@
+//! A whole fleet in this process: the real coordinator on a real SQLite file, real agents over real gRPC and mTLS, and
+//! simulated hosts below them. Each process has its own runtime, so that ending it ends everything at once, as
+//! kill -9 does. Blocking calls, so that scenarios read as sentences.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use containarium_agent::host::sim::SimHost;
+use containarium_coordinator::{Config, CoordinatorError, Defaults, Overcommit, Timings};
+use containarium_proto::{
+    error::Refusal,
+    pki::{CertsDir, GenerateOptions, generate},
+    v1::{self, fleet_client::FleetClient},
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::oneshot,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+const KEY: &str = include_str!("../../proto/src/keys/testdata/ed25519.pub");
+/// Longer than anything here takes on a loaded machine with two cores.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One process: a runtime that dies with it.
+#[derive(Debug)]
+struct Process(Option<Runtime>);
+
+impl Process {
+    fn new() -> Self {
+        Self(Some(Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")))
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.0.as_ref().expect("alive until dropped")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A simulated jump server with its agent.
+#[derive(Debug)]
+pub struct Node {
+    /// jump-1, jump-2, ...
+    pub name: String,
+    /// What the agent drives; outlives it.
+    pub host: SimHost,
+    address: SocketAddr,
+    agent: Option<Process>,
+}
+
+/// Waits until the condition holds.
+///
+/// # Panics
+/// It never does.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A simulated fleet.
+#[derive(Debug)]
+pub struct Fleet {
+    /// Its jump servers.
+    pub nodes: Vec<Node>,
+    dir: tempfile::TempDir,
+    address: SocketAddr,
+    coordinator: Option<Process>,
+    caller: Runtime,
+}
+
+impl Fleet {
+    /// A coordinator and these hosts, all online.
+    ///
+    /// # Panics
+    /// They do not come up.
+    #[must_use]
+    pub fn of(hosts: Vec<SimHost>) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let names: Vec<String> = (1..=hosts.len()).map(|i| format!("jump-{i}")).collect();
+        generate(&GenerateOptions {
+            output_dir: dir.path().join("certs"),
+            server_ips: vec!["127.0.0.1".parse().unwrap()],
+            server_names: vec![],
+            nodes: names.iter().map(|name| name.parse().unwrap()).collect(),
+            days: 1,
+        })
+        .expect("certificates");
+        std::fs::write(dir.path().join("boot_id"), "boot-1").unwrap();
+        let nowhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let node = |(name, host)| Node { name, host, address: nowhere, agent: None };
+        let caller = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let nodes = names.into_iter().zip(hosts).map(node).collect();
+        let mut fleet = Self { nodes, dir, address: nowhere, coordinator: None, caller };
+        for index in 0..fleet.nodes.len() {
+            fleet.start_agent(index);
+        }
+        fleet.start_coordinator();
+        for node in &fleet.nodes {
+            let request = v1::AddNodeRequest { name: node.name.clone(), address: node.address.to_string() };
+            fleet.caller.block_on(fleet.client().add_node(request)).expect("the node is added");
+            fleet.until_node(&node.name, v1::Availability::Online);
+        }
+        fleet
+    }
+
+    /// As [`Self::of`], with equal default hosts.
+    #[must_use]
+    pub fn of_nodes(count: u8) -> Self {
+        Self::of((1..=count).map(|i| SimHost::new(format!("10.100.{i}.0/24").parse().unwrap())).collect())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Starts the agent of a node, on the port it had before.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn start_agent(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        let config = containarium_agent::Config {
+            node: node.name.parse().unwrap(),
+            listen: node.address,
+            certs_dir: self.path("certs"),
+            state_dir: self.path(&node.name),
+            boot_id_file: self.path("boot_id"),
+            timings: containarium_agent::Timings {
+                facts_every: Duration::from_millis(50),
+                retry_min: Duration::from_millis(5),
+                retry_max: Duration::from_millis(100),
+                ..containarium_agent::Timings::default()
+            },
+        };
+        let host = Arc::new(node.host.clone());
+        let started = Instant::now();
+        loop {
+            let process = Process::new();
+            let (ready, address) = oneshot::channel();
+            let (config, host) = (config.clone(), host.clone());
+            let ended =
+                process.runtime().spawn(containarium_agent::run(config, host, CancellationToken::new(), Some(ready)));
+            if let Ok(address) = address.blocking_recv() {
+                self.nodes[index].address = address;
+                self.nodes[index].agent = Some(process);
+                return;
+            }
+            // The killed one may hold the port for a moment.
+            let error = process.runtime().block_on(ended);
+            assert!(started.elapsed() < PATIENCE, "{error:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// kill -9 of an agent.
+    pub fn kill_agent(&mut self, index: usize) {
+        self.nodes[index].agent = None;
+    }
+
+    /// Starts the coordinator on the port it had before.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn start_coordinator(&mut self) {
+        let config = Config {
+            listen: self.address,
+            socket: None,
+            state_dir: self.path("coordinator"),
+            database: None,
+            certs_dir: self.path("certs"),
+            jump_address: Some("jump.example".into()),
+            defaults: Defaults::default(),
+            overcommit: Overcommit::default(),
+            timings: Timings {
+                observe_wait: Duration::from_millis(300),
+                connect_timeout: Duration::from_millis(500),
+                rpc_deadline: Duration::from_secs(2),
+                access_deadline: Duration::from_secs(5),
+                retry_min: Duration::from_millis(30),
+                retry_max: Duration::from_millis(200),
+                offline_after: Duration::from_millis(500),
+                first_round: Duration::from_secs(5),
+                pending_after: Duration::from_secs(20),
+                stream_limit: Duration::from_secs(120),
+            },
+        };
+        let started = Instant::now();
+        loop {
+            let process = Process::new();
+            let (ready, address) = oneshot::channel();
+            let run = containarium_coordinator::run(config.clone(), CancellationToken::new(), Some(ready));
+            let ended = process.runtime().spawn(run);
+            if let Ok(address) = address.blocking_recv() {
+                self.address = address;
+                self.coordinator = Some(process);
+                return;
+            }
+            let error = process.runtime().block_on(ended).expect("the coordinator's task");
+            // The killed one may hold its lock or port for a moment.
+            let passing = matches!(error, Err(CoordinatorError::StateInUse { .. } | CoordinatorError::Serve { .. }));
+            assert!(passing && started.elapsed() < PATIENCE, "{error:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// kill -9 of the coordinator.
+    pub fn kill_coordinator(&mut self) {
+        self.coordinator = None;
+    }
+
+    /// A new connection to the coordinator.
+    ///
+    /// # Panics
+    /// The certificates were removed.
+    #[must_use]
+    pub fn client(&self) -> FleetClient<Channel> {
+        let _inside = self.caller.enter();
+        let tls = CertsDir::new(self.path("certs")).client_to_coordinator().expect("certificates");
+        let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap().tls_config(tls).unwrap();
+        FleetClient::new(endpoint.connect_lazy())
+    }
+
+    /// A create request with an id of its own.
+    #[must_use]
+    pub fn request(user: &str) -> v1::CreateContainerRequest {
+        v1::CreateContainerRequest {
+            request_id: uuid::Uuid::new_v4().to_string(),
+            user: user.into(),
+            ssh_keys: vec![KEY.trim_end().into()],
+            autostart: true,
+            ..Default::default()
+        }
+    }
+
+    /// Sends a create and follows it to its end: the last message, or the status.
+    ///
+    /// # Errors
+    /// As the coordinator or the link says.
+    pub fn create(&self, request: v1::CreateContainerRequest) -> Result<v1::Progress, Status> {
+        let mut client = self.client();
+        self.caller.block_on(async { follow(client.create_container(request).await?.into_inner()).await })
+    }
+
+    /// Sends many creates at once.
+    #[must_use]
+    pub fn create_all(&self, requests: Vec<v1::CreateContainerRequest>) -> Vec<Result<v1::Progress, Status>> {
+        let create = |request| {
+            let mut client = self.client();
+            self.caller.spawn(async move { follow(client.create_container(request).await?.into_inner()).await })
+        };
+        let running: Vec<_> = requests.into_iter().map(create).collect();
+        running.into_iter().map(|create| self.caller.block_on(create).expect("a create's task")).collect()
+    }
+
+    /// Sends a create from a thread of its own, so that something can be killed meanwhile.
+    #[must_use]
+    pub fn create_in_background(&self, request: v1::CreateContainerRequest) -> Background {
+        let mut client = self.client();
+        Background(self.caller.spawn(async move { follow(client.create_container(request).await?.into_inner()).await }))
+    }
+
+    /// Waits for a background create.
+    ///
+    /// # Errors
+    /// As the coordinator or the link says.
+    pub fn join(&self, background: Background) -> Result<v1::Progress, Status> {
+        self.caller.block_on(background.0).expect("a create's task")
+    }
+
+    /// Deletes and follows.
+    ///
+    /// # Errors
+    /// As the coordinator or the link says.
+    pub fn delete(&self, user: &str) -> Result<v1::Progress, Status> {
+        let mut client = self.client();
+        let request = v1::DeleteContainerRequest { user: user.into() };
+        self.caller.block_on(async { follow(client.delete_container(request).await?.into_inner()).await })
+    }
+
+    /// Starts, stops or restarts, and follows.
+    ///
+    /// # Errors
+    /// As the coordinator or the link says.
+    pub fn power(&self, user: &str, action: v1::PowerAction) -> Result<v1::Progress, Status> {
+        let mut client = self.client();
+        let request_id = uuid::Uuid::new_v4().to_string();
+        let request = v1::SetPowerRequest { user: user.into(), action: action.into(), request_id };
+        self.caller.block_on(async { follow(client.set_power(request).await?.into_inner()).await })
+    }
+
+    /// All containers.
+    ///
+    /// # Panics
+    /// The coordinator does not answer.
+    #[must_use]
+    pub fn list(&self) -> Vec<v1::Container> {
+        let mut client = self.client();
+        let answer = self.caller.block_on(client.list_containers(v1::ListContainersRequest {}));
+        answer.expect("the list answers").into_inner().containers
+    }
+
+    /// One container's phase.
+    #[must_use]
+    pub fn phase(&self, user: &str) -> Option<v1::Phase> {
+        self.list().iter().find(|container| container.user == user).map(v1::Container::phase)
+    }
+
+    /// Waits for a node to be as told.
+    ///
+    /// # Panics
+    /// It never is.
+    pub fn until_node(&self, name: &str, wanted: v1::Availability) {
+        eventually(&format!("{name} is {wanted:?}"), || {
+            let answer = self.caller.block_on(self.client().get_node(v1::GetNodeRequest { name: name.into() }));
+            answer.is_ok_and(|node| node.into_inner().availability() == wanted)
+        });
+    }
+}
+
+/// A create under way.
+#[derive(Debug)]
+pub struct Background(tokio::task::JoinHandle<Result<v1::Progress, Status>>);
+
+async fn follow(mut stream: Streaming<v1::Progress>) -> Result<v1::Progress, Status> {
+    let mut last = None;
+    while let Some(progress) = stream.message().await? {
+        last = Some(progress);
+    }
+    last.ok_or_else(|| Status::unknown("a stream without a word"))
+}
+
+/// The reason in a status that must be one of our refusals.
+///
+/// # Panics
+/// It is not.
+#[must_use]
+pub fn refusal(status: &Status) -> Refusal {
+    Refusal::from_status(status).unwrap_or_else(|| panic!("not a refusal of ours: {status:?}"))
+}

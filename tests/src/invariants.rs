@@ -1,0 +1,71 @@
+//! The invariant checker of the simulated fleet (I1, I2, I5, I6, I11): holds what the coordinator lists against what
+//! every host really has. One function, used after every scenario.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use containarium_proto::v1;
+
+use crate::fleet::{Fleet, eventually};
+
+/// Waits until nothing is under way and nothing is wrong.
+///
+/// # Panics
+/// Something stays wrong; says what.
+pub fn settle(fleet: &Fleet) {
+    let mut last = Vec::new();
+    let started = std::time::Instant::now();
+    eventually("the fleet agrees with itself", || {
+        last = violations(fleet);
+        assert!(started.elapsed().as_secs() < 55, "{last:#?}");
+        last.is_empty()
+    });
+}
+
+/// Everything that contradicts the invariants now.
+#[must_use]
+pub fn violations(fleet: &Fleet) -> Vec<String> {
+    let listed = fleet.list();
+    let users: BTreeSet<String> = listed.iter().map(|c| c.user.clone()).collect();
+    let mut wrong = Vec::new();
+    if users.len() != listed.len() {
+        wrong.push(format!("{} containers of {} users", listed.len(), users.len()));
+    }
+    let mut addresses = BTreeMap::new();
+    for container in &listed {
+        if !matches!(container.phase(), v1::Phase::Running | v1::Phase::Stopped) {
+            wrong.push(format!("{} is {:?}: {}", container.name, container.phase(), container.detail));
+        }
+        if let Some(other) = addresses.insert(container.address.clone(), &container.name) {
+            wrong.push(format!("{} and {other} share {}", container.name, container.address));
+        }
+    }
+    for node in &fleet.nodes {
+        let here: BTreeMap<&String, &v1::Container> =
+            listed.iter().filter(|c| c.node == node.name).map(|c| (&c.name, c)).collect();
+        let instances = node.host.instances_now();
+        for (name, instance) in &instances {
+            let Some(stamp) = &instance.seen.stamp else { continue };
+            match here.get(name) {
+                None => wrong.push(format!("{}: {name} is an orphan", node.name)),
+                Some(c) if c.id != stamp.order.id.to_string() || c.address != stamp.order.address.to_string() => {
+                    wrong.push(format!("{}: {name} is not the container that is listed", node.name));
+                }
+                Some(_) => {}
+            }
+        }
+        for name in here.keys().filter(|name| !instances.contains_key(**name)) {
+            wrong.push(format!("{}: {name} is missing", node.name));
+        }
+        let accounts: BTreeSet<String> = node.host.accounts_now().into_keys().collect();
+        if accounts != users {
+            wrong.push(format!("{}: accounts {accounts:?}, users {users:?}", node.name));
+        }
+        for (name, account) in node.host.accounts_now() {
+            let address = listed.iter().find(|c| c.user == name).map(|c| c.address.clone());
+            if account.permit.map(|permit| permit.to_string()) != address {
+                wrong.push(format!("{}: {name} may reach {:?}, lives at {address:?}", node.name, account.permit));
+            }
+        }
+    }
+    wrong
+}
