@@ -166,7 +166,7 @@ impl<H: Host> Worker<H> {
                     self.membership.adopt(first.fleet).await?;
                 }
                 Some(_) => {
-                    tracing::warn!("instances of several fleets: waiting for a coordinator to say which is ours")
+                    tracing::warn!("instances of several fleets: waiting for a coordinator to say which is ours");
                 }
                 None => {}
             }

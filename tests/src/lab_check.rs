@@ -101,7 +101,7 @@ impl Seen {
             .collect();
         for line in lab.on(node, "getent passwd")?.ok()?.out.lines() {
             let fields: Vec<&str> = line.split(':').collect();
-            if fields.len() == 7 && line.contains(":containarium:") {
+            if fields.len() == 7 && fields[4].starts_with("containarium-fleet=") {
                 ensure!(fields[6] == "/usr/sbin/nologin", "{node}: {line}");
                 seen.accounts.insert(fields[0].to_owned());
             }

@@ -1,0 +1,151 @@
+//! Golden images: brings the ones that lie ready in a folder into Incus, once each, and says which there are.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use containarium_proto::spec::{Fingerprint, Image};
+use reqwest::{Body, Method, StatusCode, multipart};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::fs::{self, File};
+use tokio_util::io::ReaderStream;
+
+use super::LinuxHost;
+use crate::host::HostError;
+
+/// Images whose alias begins so are ours to offer.
+const OURS: &str = "containarium";
+/// A gigabyte over a unix socket to a slow disk, and its checksum.
+const IMPORT: Duration = Duration::from_secs(900);
+/// Repeats the newest of the manifests beside it.
+const CURRENT: &str = "current.json";
+
+/// What `deploy/image/bake` writes beside an image.
+#[derive(Debug, Clone, Deserialize)]
+struct Manifest {
+    alias: String,
+    fingerprint: Fingerprint,
+    metadata: PathBuf,
+    rootfs: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+struct Alias {
+    name: String,
+    target: Fingerprint,
+}
+
+impl LinuxHost {
+    async fn aliases(&self) -> Result<BTreeMap<String, Fingerprint>, HostError> {
+        let aliases: Vec<Alias> = self.incus.get("listing the images", "/images/aliases?recursion=1").await?;
+        Ok(aliases.into_iter().map(|alias| (alias.name, alias.target)).collect())
+    }
+
+    pub(super) async fn read_images(&self) -> Result<Vec<Image>, HostError> {
+        let aliases = self.aliases().await?;
+        let ours = aliases.into_iter().filter(|(alias, _)| alias.starts_with(OURS));
+        Ok(ours.map(|(alias, fingerprint)| Image { alias, fingerprint }).collect())
+    }
+
+    /// Nothing is removed: running containers were cloned from older images.
+    pub(super) async fn import_images(&self) -> Result<(), HostError> {
+        let Some(dir) = &self.config.image_dir else { return Ok(()) };
+        let (manifests, current) = read_manifests(dir).await?;
+        let mut aliases = self.aliases().await?;
+        for manifest in manifests {
+            if aliases.get(&manifest.alias) == Some(&manifest.fingerprint) {
+                continue;
+            }
+            self.import(dir, &manifest).await?;
+            self.point(&manifest.alias, &manifest.fingerprint, &aliases).await?;
+            tracing::info!(alias = manifest.alias, fingerprint = %manifest.fingerprint, "image imported");
+            aliases.insert(manifest.alias, manifest.fingerprint);
+        }
+        match current {
+            Some(manifest) if aliases.get(OURS) != Some(&manifest.fingerprint) => {
+                self.point(OURS, &manifest.fingerprint, &aliases).await
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    async fn import(&self, dir: &Path, manifest: &Manifest) -> Result<(), HostError> {
+        let path = format!("/images/{}", manifest.fingerprint);
+        match self.incus.get::<serde_json::Value>("looking for the image", &path).await {
+            Ok(_) => return Ok(()),
+            Err(failure) if failure.is(StatusCode::NOT_FOUND) => {}
+            Err(failure) => return Err(failure.into()),
+        }
+        let form = multipart::Form::new()
+            .part("metadata", part(&dir.join(&manifest.metadata)).await?)
+            .part("rootfs", part(&dir.join(&manifest.rootfs)).await?);
+        let request = self.incus.request(Method::POST, "/images").timeout(IMPORT).multipart(form);
+        // Incus refuses an upload that does not have this fingerprint.
+        let request = request.header("X-Incus-fingerprint", manifest.fingerprint.to_string());
+        let what = format!("importing image {}", manifest.alias);
+        self.incus.operate(&what, request, IMPORT).await?;
+        self.incus.get::<serde_json::Value>(&what, &path).await.map(drop).map_err(|failure| {
+            HostError::permanent(format!(
+                "{what}: the files do not have the fingerprint of the manifest: {}",
+                failure.text
+            ))
+        })
+    }
+
+    /// Makes or moves an alias.
+    async fn point(
+        &self,
+        alias: &str,
+        fingerprint: &Fingerprint,
+        there: &BTreeMap<String, Fingerprint>,
+    ) -> Result<(), HostError> {
+        let target = fingerprint.to_string();
+        let (method, path, body) = if there.contains_key(alias) {
+            (Method::PUT, format!("/images/aliases/{alias}"), json!({ "target": target }))
+        } else {
+            (
+                Method::POST,
+                "/images/aliases".to_owned(),
+                json!({ "name": alias, "target": target, "type": "container" }),
+            )
+        };
+        Ok(self.incus.change(&format!("naming image {alias}"), method, &path, &body).await?)
+    }
+}
+
+fn file_error(action: &str, path: &Path, error: &std::io::Error) -> HostError {
+    HostError::transient(format!("{action} {}: {error}", path.display()))
+}
+
+async fn part(path: &Path) -> Result<multipart::Part, HostError> {
+    let file = File::open(path).await.map_err(|error| file_error("opening", path, &error))?;
+    let length = file.metadata().await.map_err(|error| file_error("reading", path, &error))?.len();
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let body = Body::wrap_stream(ReaderStream::new(file));
+    Ok(multipart::Part::stream_with_length(body, length).file_name(name))
+}
+
+/// All manifests of a folder, and the newest.
+async fn read_manifests(dir: &Path) -> Result<(Vec<Manifest>, Option<Manifest>), HostError> {
+    let mut entries = fs::read_dir(dir).await.map_err(|error| file_error("reading", dir, &error))?;
+    let (mut all, mut current) = (Vec::new(), None);
+    while let Some(entry) = entries.next_entry().await.map_err(|error| file_error("reading", dir, &error))? {
+        let path = entry.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let text = fs::read(&path).await.map_err(|error| file_error("reading", &path, &error))?;
+        let manifest: Manifest = serde_json::from_slice(&text)
+            .map_err(|error| HostError::permanent(format!("{} is not an image manifest: {error}", path.display())))?;
+        if path.file_name().is_some_and(|name| name == CURRENT) {
+            current = Some(manifest);
+        } else {
+            all.push(manifest);
+        }
+    }
+    all.sort_by(|one, other| one.alias.cmp(&other.alias));
+    Ok((all, current))
+}

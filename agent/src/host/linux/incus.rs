@@ -1,0 +1,162 @@
+//! Incus' REST API over its unix socket: requests, operations, errors. It must never know what an instance means to us.
+
+use std::{path::PathBuf, time::Duration};
+
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::host::HostError;
+
+/// A daemon that is up answers a read in milliseconds; one that is busy importing on a slow disk, in seconds.
+const CALL: Duration = Duration::from_secs(20);
+/// One round of waiting for an operation. Incus answers earlier when it is done.
+const WAIT_ROUND: Duration = Duration::from_secs(30);
+
+/// A call that Incus refused or that did not reach it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// HTTP or operation status; none if the daemon was not reached.
+    pub(super) code: Option<u16>,
+    /// In Incus' words, with what was asked.
+    pub(super) text: String,
+}
+
+impl Failure {
+    pub(super) fn is(&self, status: StatusCode) -> bool {
+        self.code == Some(status.as_u16())
+    }
+}
+
+impl From<Failure> for HostError {
+    fn from(failure: Failure) -> Self {
+        // A request that Incus calls malformed will be malformed again; everything else may pass.
+        let permanent = failure.is(StatusCode::BAD_REQUEST) || failure.is(StatusCode::FORBIDDEN);
+        Self { message: failure.text, permanent }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Envelope {
+    #[serde(default)]
+    operation: String,
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    metadata: Value,
+}
+
+/// A finished or running operation.
+#[derive(Debug, Deserialize)]
+pub(super) struct Operation {
+    status_code: u16,
+    #[serde(default)]
+    err: String,
+    #[serde(default)]
+    pub(super) metadata: Value,
+}
+
+/// 103 of Incus' own status codes: still at it.
+const RUNNING: u16 = 103;
+const SUCCESS: u16 = 200;
+
+#[derive(Debug, Clone)]
+pub(super) struct Incus {
+    http: Client,
+    socket: PathBuf,
+}
+
+impl Incus {
+    pub(super) fn new(socket: PathBuf) -> Result<Self, HostError> {
+        let http = Client::builder()
+            .unix_socket(socket.clone())
+            .build()
+            .map_err(|error| HostError::permanent(format!("an http client for {}: {error}", socket.display())))?;
+        Ok(Self { http, socket })
+    }
+
+    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("http://incus/1.0{path}")).timeout(CALL)
+    }
+
+    async fn send(&self, what: &str, request: RequestBuilder) -> Result<Envelope, Failure> {
+        let lost = |error: reqwest::Error| {
+            let mut text = format!("{what}: incus at {} did not answer", self.socket.display());
+            let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                text = format!("{text}: {error}");
+                cause = error.source();
+            }
+            Failure { code: None, text }
+        };
+        let response = request.send().await.map_err(lost)?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(lost)?;
+        let envelope: Envelope = serde_json::from_slice(&bytes).map_err(|error| Failure {
+            code: Some(status.as_u16()),
+            text: format!("{what}: incus answered {status} with something else than JSON: {error}"),
+        })?;
+        if status.is_success() {
+            return Ok(envelope);
+        }
+        Err(Failure { code: Some(status.as_u16()), text: format!("{what}: {}", envelope.error) })
+    }
+
+    /// A read.
+    pub(super) async fn get<T: DeserializeOwned>(&self, what: &str, path: &str) -> Result<T, Failure> {
+        let envelope = self.send(what, self.request(Method::GET, path)).await?;
+        serde_json::from_value(envelope.metadata)
+            .map_err(|error| Failure { code: None, text: format!("{what}: an answer of another form: {error}") })
+    }
+
+    /// A read of raw text, such as a recorded output.
+    pub(super) async fn get_text(&self, path: &str) -> Option<String> {
+        self.request(Method::GET, path).send().await.ok()?.text().await.ok()
+    }
+
+    /// A change that is done when it is answered.
+    pub(super) async fn change(&self, what: &str, method: Method, path: &str, body: &Value) -> Result<(), Failure> {
+        self.send(what, self.request(method, path).json(body)).await.map(drop)
+    }
+
+    /// A change that Incus carries out in the background: waits for its end.
+    pub(super) async fn operate(
+        &self,
+        what: &str,
+        request: RequestBuilder,
+        limit: Duration,
+    ) -> Result<Option<Operation>, Failure> {
+        let envelope = self.send(what, request).await?;
+        if envelope.operation.is_empty() {
+            return Ok(None);
+        }
+        let path = envelope.operation.trim_start_matches("/1.0").to_owned();
+        match tokio::time::timeout(limit, self.wait(what, &path)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure { code: None, text: format!("{what}: not finished after {limit:?}") }),
+        }
+    }
+
+    /// `None`: Incus has forgotten it, as it does 5 s after the end: the caller must look for itself.
+    async fn wait(&self, what: &str, path: &str) -> Result<Option<Operation>, Failure> {
+        let round = format!("{path}/wait?timeout={}", WAIT_ROUND.as_secs());
+        loop {
+            // The header of the answer comes at once, the body at the end: the whole takes as long as the round.
+            let request = self.request(Method::GET, &round).timeout(WAIT_ROUND + CALL);
+            let envelope = match self.send(what, request).await {
+                Ok(envelope) => envelope,
+                Err(failure) if failure.is(StatusCode::NOT_FOUND) => return Ok(None),
+                Err(failure) => return Err(failure),
+            };
+            let operation: Operation = serde_json::from_value(envelope.metadata).map_err(|error| Failure {
+                code: None,
+                text: format!("{what}: an operation of another form: {error}"),
+            })?;
+            match operation.status_code {
+                SUCCESS => return Ok(Some(operation)),
+                code if code / 100 == RUNNING / 100 => {}
+                code => return Err(Failure { code: Some(code), text: format!("{what}: {}", operation.err) }),
+            }
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Instances of Incus: what we write on them and how they are read back. One request per effect.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use containarium_proto::{cpu::Cpu, ids::FleetId, keys::KeySet, names::Username, node::Order};
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    LinuxHost,
+    incus::{Failure, Operation},
+};
+use crate::host::{HostError, Instance, Power, Stamp, StopMode};
+
+/// A clone takes a second, but the first one of an image unpacks it, on a disk that eight others may be using.
+const CREATE: Duration = Duration::from_secs(180);
+/// Starting is a second of work; a node that boots fifty at once needs the rest.
+const START: Duration = Duration::from_secs(90);
+/// What systemd inside gets to end its services before the power is taken away.
+const STOP_GRACE_SECS: u64 = 30;
+const STOP: Duration = Duration::from_secs(STOP_GRACE_SECS + 30);
+/// A btrfs or ZFS dataset of many small files takes a while to go.
+const DELETE: Duration = Duration::from_secs(120);
+/// `useradd` beside a booting systemd.
+const LOGIN: Duration = Duration::from_secs(60);
+/// Between tries while the container's init is not there yet.
+const LOGIN_RETRY: Duration = Duration::from_millis(50);
+/// Puts the user, keys and sudo in place; baked into the golden image.
+const ENSURE_USER: &str = "/usr/local/sbin/containarium-ensure-user";
+
+const FLEET: &str = "user.containarium.fleet";
+const ID: &str = "user.containarium.id";
+const OWNER: &str = "user.containarium.owner";
+const GENERATION: &str = "user.containarium.generation";
+const ORDER: &str = "user.containarium.order";
+const LOGIN_HASH: &str = "user.containarium.login";
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Raw {
+    name: String,
+    status: String,
+    #[serde(default)]
+    config: BTreeMap<String, String>,
+}
+
+impl From<Raw> for Instance {
+    fn from(raw: Raw) -> Self {
+        // Frozen, Starting, Stopping and Error have, or may have, a process: only Stopped certainly has none.
+        let power = if raw.status == "Stopped" { Power::Stopped } else { Power::Running };
+        Self { stamp: stamp(&raw.config), name: raw.name, power }
+    }
+}
+
+/// A stamp that does not agree with itself is none: we would not know what to do with its instance.
+fn stamp(config: &BTreeMap<String, String>) -> Option<Stamp> {
+    let fleet: FleetId = config.get(FLEET)?.parse().ok()?;
+    let order: Order = serde_json::from_str(config.get(ORDER)?).ok()?;
+    let agrees = config.get(ID)? == &order.id.to_string() && config.get(GENERATION)? == &order.generation.to_string();
+    agrees.then(|| Stamp { fleet, order, login: config.get(LOGIN_HASH).cloned() })
+}
+
+/// Everything that one order means to Incus, with the stamps. An empty value removes a key.
+fn config(fleet: FleetId, order: &Order) -> Result<BTreeMap<&'static str, String>, HostError> {
+    let (count, allowance) = cpu_keys(&order.spec.cpu);
+    let text = serde_json::to_string(order)
+        .map_err(|error| HostError::permanent(format!("the order of {} cannot be written: {error}", order.name)))?;
+    Ok(BTreeMap::from([
+        ("limits.cpu", count),
+        ("limits.cpu.allowance", allowance),
+        ("limits.memory", order.spec.memory.0.to_string()),
+        ("security.nesting", "true".to_owned()),
+        ("boot.autostart", order.spec.autostart.to_string()),
+        (FLEET, fleet.to_string()),
+        (ID, order.id.to_string()),
+        (OWNER, order.owner.to_string()),
+        (GENERATION, order.generation.to_string()),
+        (ORDER, text),
+    ]))
+}
+
+/// `limits.cpu` and `limits.cpu.allowance`. The text form of a count or a set is Incus' own.
+fn cpu_keys(cpu: &Cpu) -> (String, String) {
+    match cpu {
+        Cpu::Count(_) | Cpu::Pinned(_) => (cpu.to_string(), String::new()),
+        // Thousandths are whole milliseconds of 100 only by tens; of 1000 always.
+        Cpu::QuotaMillis(millis) if millis.is_multiple_of(10) => (String::new(), format!("{}ms/100ms", millis / 10)),
+        Cpu::QuotaMillis(millis) => (String::new(), format!("{millis}ms/1000ms")),
+    }
+}
+
+impl LinuxHost {
+    fn devices(&self, order: &Order) -> Value {
+        json!({
+            "root": { "type": "disk", "path": "/", "pool": self.config.storage_pool, "size": order.spec.disk.0.to_string() },
+            "eth0": {
+                "type": "nic", "name": "eth0", "network": self.config.network, "ipv4.address": order.address.to_string(),
+            },
+        })
+    }
+
+    pub(super) async fn read_instances(&self) -> Result<Vec<Instance>, HostError> {
+        let raw: Vec<Raw> = self.incus.get("listing the instances", "/instances?recursion=1").await?;
+        Ok(raw.into_iter().map(Instance::from).collect())
+    }
+
+    pub(super) async fn read_instance(&self, name: &str) -> Result<Option<Instance>, HostError> {
+        match self.incus.get::<Raw>(&format!("reading {name}"), &format!("/instances/{name}")).await {
+            Ok(raw) => Ok(Some(raw.into())),
+            Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(None),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    pub(super) async fn create_instance(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
+        let mut config = config(fleet, order)?;
+        config.retain(|_, value| !value.is_empty());
+        let body = json!({
+            "name": order.name,
+            "type": "container",
+            "source": { "type": "image", "fingerprint": order.spec.image.to_string() },
+            "profiles": [],
+            "config": config,
+            "devices": self.devices(order),
+            "start": true,
+        });
+        let what = format!("creating {}", order.name);
+        let request = self.incus.request(Method::POST, "/instances").json(&body);
+        match self.incus.operate(&what, request, CREATE).await {
+            Ok(_) => Ok(()),
+            // Ours from a call that was cut off, or a stranger's: the next look tells.
+            Err(failure) if failure.is(StatusCode::CONFLICT) || failure.text.contains("already exists") => {
+                Err(HostError::transient(failure.text))
+            }
+            Err(failure) if failure.is(StatusCode::NOT_FOUND) => {
+                Err(HostError::permanent(format!("{} (image {})", failure.text, order.spec.image)))
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    pub(super) async fn configure_instance(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
+        let body = json!({ "config": config(fleet, order)?, "devices": self.devices(order) });
+        let request = self.incus.request(Method::PATCH, &format!("/instances/{}", order.name)).json(&body);
+        Ok(self.incus.operate(&format!("configuring {}", order.name), request, START).await.map(drop)?)
+    }
+
+    async fn set_state(&self, name: &str, state: Value, limit: Duration) -> Result<Option<Operation>, Failure> {
+        let what = format!("{} {name}", state["action"].as_str().unwrap_or("changing"));
+        let request = self.incus.request(Method::PUT, &format!("/instances/{name}/state")).json(&state);
+        self.incus.operate(&what, request, limit).await
+    }
+
+    /// An effect whose refusal may only mean that it was done already.
+    async fn unless_already(&self, name: &str, wanted: Power, outcome: Result<(), Failure>) -> Result<(), HostError> {
+        let Err(failure) = outcome else { return Ok(()) };
+        match self.read_instance(name).await {
+            Ok(Some(instance)) if instance.power == wanted => Ok(()),
+            Ok(_) | Err(_) => Err(failure.into()),
+        }
+    }
+
+    pub(super) async fn start_instance(&self, name: &str) -> Result<(), HostError> {
+        let outcome = self.set_state(name, json!({ "action": "start" }), START).await;
+        self.unless_already(name, Power::Running, outcome.map(drop)).await
+    }
+
+    pub(super) async fn stop_instance(&self, name: &str, mode: StopMode) -> Result<(), HostError> {
+        if mode == StopMode::Graceful {
+            let state = json!({ "action": "stop", "timeout": STOP_GRACE_SECS });
+            match self.set_state(name, state, STOP).await {
+                Ok(_) => return Ok(()),
+                Err(failure) => {
+                    tracing::warn!(container = name, failure = failure.text, "not stopped in time, forcing")
+                }
+            }
+        }
+        let outcome = self.set_state(name, json!({ "action": "stop", "force": true }), STOP).await;
+        self.unless_already(name, Power::Stopped, outcome.map(drop)).await
+    }
+
+    pub(super) async fn delete_instance(&self, name: &str) -> Result<(), HostError> {
+        let request = self.incus.request(Method::DELETE, &format!("/instances/{name}"));
+        match self.incus.operate(&format!("deleting {name}"), request, DELETE).await {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(()),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    pub(super) async fn write_login_stamp(&self, name: &str, hash: &str) -> Result<(), HostError> {
+        let request = self.incus.request(Method::PATCH, &format!("/instances/{name}"));
+        let request = request.json(&json!({ "config": { LOGIN_HASH: hash } }));
+        Ok(self.incus.operate(&format!("stamping {name}"), request, START).await.map(drop)?)
+    }
+
+    pub(super) async fn make_login(&self, name: &str, user: &Username, keys: &KeySet) -> Result<(), HostError> {
+        let body = json!({
+            "command": [ENSURE_USER],
+            "environment": { "CONTAINARIUM_USER": user, "CONTAINARIUM_KEYS": keys.to_lines().join("\n") },
+            "record-output": true,
+            "wait-for-websocket": false,
+            "interactive": false,
+        });
+        let what = format!("adding {user} in {name}");
+        let tries = async {
+            loop {
+                let request = self.incus.request(Method::POST, &format!("/instances/{name}/exec")).json(&body);
+                match self.incus.operate(&what, request, LOGIN).await {
+                    Ok(done) => return self.login_outcome(&what, done).await,
+                    // Incus says that it runs before its init can be joined.
+                    Err(failure)
+                        if failure.text.contains("not running") || failure.text.contains("ailed to attach") =>
+                    {
+                        tokio::time::sleep(LOGIN_RETRY).await;
+                    }
+                    Err(failure) => return Err(failure.into()),
+                }
+            }
+        };
+        match tokio::time::timeout(LOGIN, tries).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(HostError::transient(format!("{what}: not done after {LOGIN:?}"))),
+        }
+    }
+
+    async fn login_outcome(&self, what: &str, done: Option<Operation>) -> Result<(), HostError> {
+        let Some(done) = done else {
+            return Err(HostError::transient(format!("{what}: incus forgot the outcome")));
+        };
+        let code = done.metadata["return"].as_i64();
+        let mut said = String::new();
+        for stream in ["1", "2"] {
+            let Some(path) = done.metadata["output"][stream].as_str().map(|path| path.trim_start_matches("/1.0"))
+            else {
+                continue;
+            };
+            if code != Some(0) {
+                said.push_str(&self.incus.get_text(path).await.unwrap_or_default());
+            }
+            // Recorded output stays on the node's disk until it is deleted.
+            if let Err(failure) = self.incus.change(what, Method::DELETE, path, &Value::Null).await {
+                tracing::debug!(failure = failure.text, "recorded output was not removed");
+            }
+        }
+        match code {
+            Some(0) => Ok(()),
+            // The helper's own word for a name that belongs to the system inside.
+            Some(3) => Err(HostError::permanent(format!("{what}: {}", said.trim()))),
+            Some(code) => Err(HostError::transient(format!("{what}: exit {code}: {}", said.trim()))),
+            None => Err(HostError::transient(format!("{what}: no exit code"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(cpu: &str) -> Order {
+        serde_json::from_value(json!({
+            "id": "018f0000-0000-7000-8000-000000000001", "name": "alice-container", "owner": "alice", "generation": 3,
+            "desired": "running",
+            "spec": { "cpu": cpu, "memory": 2_147_483_648u64, "disk": 20_000_000_000u64, "image": "5".repeat(64),
+                      "autostart": true, "restarts": 0 },
+            "address": "10.100.1.2",
+            "keys": [include_str!("../../../../proto/src/keys/testdata/ed25519.pub").trim_end()],
+        }))
+        .unwrap()
+    }
+
+    fn written(fleet: FleetId, order: &Order) -> BTreeMap<String, String> {
+        config(fleet, order).unwrap().into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    #[test]
+    fn a_stamp_is_read_back_as_written() {
+        let (fleet, order) = (FleetId::generate(), order("2"));
+        let mut config = written(fleet, &order);
+        assert_eq!(stamp(&config), Some(Stamp { fleet, order: order.clone(), login: None }));
+        config.insert(LOGIN_HASH.into(), "abc".into());
+        assert_eq!(stamp(&config).unwrap().login.as_deref(), Some("abc"));
+    }
+
+    #[test]
+    fn a_stamp_that_contradicts_itself_is_none() {
+        for key in [FLEET, ID, GENERATION, ORDER] {
+            let mut config = written(FleetId::generate(), &order("2"));
+            config.insert(key.into(), "7".into());
+            assert_eq!(stamp(&config), None, "{key}");
+            config.remove(key);
+            assert_eq!(stamp(&config), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn cpu_forms_become_incus_keys() {
+        let keys = |cpu: &str| cpu_keys(&cpu.parse().unwrap());
+        assert_eq!(keys("4"), ("4".into(), String::new()));
+        assert_eq!(keys("0,2-4"), ("0,2-4".into(), String::new()));
+        assert_eq!(keys("3-3"), ("3-3".into(), String::new()));
+        assert_eq!(keys("1.5"), (String::new(), "150ms/100ms".into()));
+        assert_eq!(keys("250m"), (String::new(), "25ms/100ms".into()));
+        assert_eq!(keys("333m"), (String::new(), "333ms/1000ms".into()));
+    }
+
+    #[test]
+    fn never_privileged_and_docker_works_inside() {
+        let config = written(FleetId::generate(), &order("2"));
+        assert_eq!(config["security.nesting"], "true");
+        assert!(!config.contains_key("security.privileged"));
+    }
+}

@@ -1,0 +1,77 @@
+//! What this machine is: size, use, container network. Reads only.
+
+use std::time::{Duration, Instant};
+
+use containarium_proto::{sizes::Bytes, spec::Capacity};
+use ipnet::Ipv4Net;
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use super::LinuxHost;
+use crate::host::{HostError, Network};
+
+/// Incus walks /sys for its resources: tens of milliseconds. Placement needs no fresher figures.
+const FRESH: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Deserialize)]
+struct Resources {
+    cpu: CpuResources,
+    memory: Amount,
+}
+
+#[derive(Debug, Deserialize)]
+struct CpuResources {
+    total: u32,
+}
+
+#[derive(Debug, Deserialize)]
+struct PoolResources {
+    space: Amount,
+}
+
+#[derive(Debug, Deserialize)]
+struct Amount {
+    total: u64,
+    used: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawNetwork {
+    config: std::collections::BTreeMap<String, String>,
+}
+
+/// The last reading.
+pub(super) type Cache = Mutex<Option<(Instant, Capacity)>>;
+
+impl LinuxHost {
+    pub(super) async fn read_capacity(&self) -> Result<Capacity, HostError> {
+        let mut cache = self.capacity.lock().await;
+        if let Some((_, capacity)) = cache.filter(|(at, _)| at.elapsed() < FRESH) {
+            return Ok(capacity);
+        }
+        let pool = format!("/storage-pools/{}/resources", self.config.storage_pool);
+        let resources: Resources = self.incus.get("reading the machine's resources", "/resources").await?;
+        let pool: PoolResources = self.incus.get("reading the storage pool's resources", &pool).await?;
+        let capacity = Capacity {
+            cpus: resources.cpu.total,
+            memory: Bytes(resources.memory.total),
+            memory_used: Bytes(resources.memory.used),
+            disk: Bytes(pool.space.total),
+            disk_used: Bytes(pool.space.used),
+        };
+        *cache = Some((Instant::now(), capacity));
+        Ok(capacity)
+    }
+
+    pub(super) async fn read_network(&self) -> Result<Network, HostError> {
+        let name = &self.config.network;
+        let network: RawNetwork = self.incus.get("reading the container network", &format!("/networks/{name}")).await?;
+        let address = network.config.get("ipv4.address").map(String::as_str).unwrap_or_default();
+        let net: Ipv4Net = address.parse().map_err(|_| {
+            HostError::permanent(format!(
+                "network {name} has ipv4.address '{address}': give it one, such as 10.100.1.1/24"
+            ))
+        })?;
+        Ok(Network { cidr: net.trunc(), gateway: net.addr() })
+    }
+}

@@ -1,0 +1,31 @@
+//! Runs the system's own tools: no shell, a clean environment, a deadline.
+
+use std::{process::Stdio, time::Duration};
+
+use tokio::process::Command;
+
+use crate::host::HostError;
+
+/// Runs a tool to a good end.
+pub(super) async fn run(program: &str, arguments: &[&str], limit: Duration) -> Result<(), HostError> {
+    match code_of(program, arguments, limit).await? {
+        (0, _) => Ok(()),
+        (code, said) => {
+            let line = format!("{program} {}", arguments.join(" "));
+            Err(HostError::transient(format!("{line}: exit {code}: {said}")))
+        }
+    }
+}
+
+/// Runs a tool to its end: exit code (-1: by a signal) and what it said on standard error.
+pub(super) async fn code_of(program: &str, arguments: &[&str], limit: Duration) -> Result<(i32, String), HostError> {
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let output = tokio::time::timeout(limit, command.output())
+        .await
+        .map_err(|_| HostError::transient(format!("{program}: not finished after {limit:?}")))?
+        .map_err(|error| HostError::transient(format!("{program} cannot be run: {error}")))?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+    Ok((output.status.code().unwrap_or(-1), said))
+}
