@@ -1,0 +1,239 @@
+//! The command line, as data. Values are checked here, before anything is dialled.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use containarium_proto::{
+    cpu::Cpu,
+    names::{NodeName, Username},
+    sizes::Bytes,
+};
+
+/// A real Linux machine for every developer, on a few shared servers.
+#[derive(Debug, Parser)]
+#[command(name = "containarium", version, propagate_version = true)]
+pub struct Args {
+    /// What to talk to and how to print.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Global {
+    /// The coordinator: https://HOST:PORT, or unix:///PATH for root on its own machine.
+    #[arg(long, env = "CONTAINARIUM_SERVER", global = true)]
+    pub server: Option<String>,
+    /// Folder with ca.crt, client.crt and client.key.
+    #[arg(long, env = "CONTAINARIUM_CERTS_DIR", global = true, value_name = "DIR")]
+    pub certs_dir: Option<PathBuf>,
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value = "table", global = true)]
+    pub format: Format,
+    /// Give up after this long, such as 30s or 5m. What was begun goes on without us.
+    #[arg(long, value_parser = humantime::parse_duration, global = true)]
+    pub timeout: Option<Duration>,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For people with wide terminals.
+    Wide,
+    /// For programs.
+    Json,
+    /// For programs.
+    Yaml,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a user's machine on the least-loaded server.
+    Create(Create),
+    /// All machines.
+    #[command(visible_alias = "ls")]
+    List,
+    /// One machine, with its latest events.
+    Info(User),
+    /// Destroy a machine with all its data.
+    Delete(Delete),
+    /// Start a machine.
+    Start(User),
+    /// Stop a machine; its data stays.
+    Stop(User),
+    /// Stop and start a machine.
+    Restart(User),
+    /// Print what belongs into ~/.ssh/config.
+    Export(Export),
+    /// The servers of the fleet.
+    #[command(subcommand)]
+    Node(Node),
+    /// What happened lately.
+    Events(Events),
+    /// Certificates of the fleet.
+    #[command(subcommand)]
+    Cert(Cert),
+    /// Versions of this program and of the coordinator.
+    Version,
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+/// A user, by their name or their container's.
+#[derive(Debug, ClapArgs)]
+pub struct User {
+    /// User name; alice-container is understood too.
+    #[arg(value_parser = user)]
+    pub user: Username,
+}
+
+fn user(text: &str) -> Result<Username, String> {
+    text.strip_suffix("-container").unwrap_or(text).parse().map_err(|error| format!("{error}"))
+}
+
+/// Make a machine.
+#[derive(Debug, ClapArgs)]
+pub struct Create {
+    /// User name: starts with a-z, then a-z, 0-9, '_' and '-', at most 32 characters.
+    pub user: Username,
+    /// File with public keys, one a line; - is standard input. May be given several times; all keys are kept.
+    #[arg(long, required = true, value_name = "FILE")]
+    pub ssh_key: Vec<String>,
+    /// 4 (a count), 2-4 or 0,2-4 (these CPU ids), 1.5 or 250m (an amount of time).
+    #[arg(long)]
+    pub cpu: Option<Cpu>,
+    /// Such as 4GiB or 4GB.
+    #[arg(long, value_parser = memory)]
+    pub memory: Option<Bytes>,
+    /// Size of the root disk, such as 50GB.
+    #[arg(long, value_parser = disk)]
+    pub disk_quota: Option<Bytes>,
+    /// Alias or fingerprint of a golden image.
+    #[arg(long)]
+    pub image: Option<String>,
+    /// Do not start the machine when its server starts.
+    #[arg(long)]
+    pub no_autostart: bool,
+    /// On this server, or not at all.
+    #[arg(long)]
+    pub node: Option<NodeName>,
+    /// Show where it would go, and why; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+fn memory(text: &str) -> Result<Bytes, String> {
+    let size: Bytes = text.parse().map_err(|error| format!("{error}"))?;
+    size.as_memory().map_err(|error| error.to_string())
+}
+
+fn disk(text: &str) -> Result<Bytes, String> {
+    let size: Bytes = text.parse().map_err(|error| format!("{error}"))?;
+    size.as_disk().map_err(|error| error.to_string())
+}
+
+/// Destroy a machine.
+#[derive(Debug, ClapArgs)]
+pub struct Delete {
+    /// User name; alice-container is understood too.
+    #[arg(value_parser = user)]
+    pub user: Username,
+    /// Do not ask.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Print an ssh configuration.
+#[derive(Debug, ClapArgs)]
+pub struct Export {
+    /// User name; alice-container is understood too.
+    #[arg(value_parser = user)]
+    pub user: Username,
+    /// Address of the balancer or a server; without it, the fleet's own.
+    #[arg(long, value_name = "HOST")]
+    pub jump_ip: Option<String>,
+    /// The user's private key.
+    #[arg(long, default_value = "~/.ssh/id_ed25519", value_name = "FILE")]
+    pub key: String,
+    /// Write to this file, mode 0600, in place of standard output.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Servers.
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// All servers.
+    List,
+    /// One server.
+    Info {
+        /// Its name.
+        name: NodeName,
+    },
+    /// Make a server known; its agent must run there.
+    Add {
+        /// Its name, as in its certificate.
+        name: NodeName,
+        /// HOST:PORT of its agent.
+        #[arg(long)]
+        address: String,
+    },
+    /// Place nothing new on it.
+    Cordon {
+        /// Its name.
+        name: NodeName,
+    },
+    /// Place on it again.
+    Uncordon {
+        /// Its name.
+        name: NodeName,
+    },
+}
+
+/// Events.
+#[derive(Debug, ClapArgs)]
+pub struct Events {
+    /// Only of this container (alice-container) or server (jump-1).
+    #[arg(long)]
+    pub subject: Option<String>,
+    /// At most so many, newest first.
+    #[arg(long, default_value_t = 50)]
+    pub limit: u32,
+}
+
+/// Certificates.
+#[derive(Debug, Subcommand)]
+pub enum Cert {
+    /// Make a CA and certificates for the coordinator, the CLI and the servers; keep what is there.
+    Generate(Generate),
+}
+
+/// Make certificates.
+#[derive(Debug, ClapArgs)]
+pub struct Generate {
+    /// Address at which the CLI dials the coordinator. May be given several times.
+    #[arg(long, required = true, value_name = "IP")]
+    pub server_ip: Vec<IpAddr>,
+    /// Host name at which the CLI dials the coordinator. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Vec<String>,
+    /// A server that gets a certificate. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub node: Vec<NodeName>,
+    /// Days of validity of all but the CA.
+    #[arg(long, default_value_t = 365, allow_negative_numbers = true)]
+    pub days: i64,
+    /// Where they are written; made if missing.
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: PathBuf,
+}

@@ -1,0 +1,139 @@
+//! `create`: everything that can be checked here is checked before anything is dialled; the request keeps one id, so
+//! that however often it has to be sent there is one container.
+
+use std::{io::Read, time::Duration};
+
+use backon::{ExponentialBuilder, Retryable};
+use containarium_proto::{convert, ids::RequestId, keys::KeySet, v1};
+use serde::Serialize;
+use tokio::sync::Mutex;
+use tonic::Status;
+
+use crate::{
+    args::{Create, Format, Global},
+    client::Client,
+    commands::{list, progress::Progress},
+    errors::{self, Failure},
+    output::{self, Verdict},
+};
+
+/// A coordinator that was killed is back within seconds; after this a person should look.
+const RETRY_FOR: Duration = Duration::from_secs(60);
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// A key file is small; this bounds what standard input can make us read.
+const MAX_INPUT: u64 = 1 << 20;
+
+pub(crate) async fn run(global: &Global, create: &Create) -> Result<(), Failure> {
+    let request = request(create)?;
+    let client = Client::new(global)?;
+    let progress = Mutex::new(Progress::new());
+    let outcome = send(&client, &request, &progress).await;
+    progress.lock().await.end();
+    let last = outcome.map_err(|status| lost(&client, create, &status))?;
+    let last = last.ok_or_else(|| Failure::new(1, "the coordinator ended the create without a word"))?;
+    if create.dry_run {
+        return dry_run(global.format, &last);
+    }
+    done(&client, global.format, create, &last).await
+}
+
+fn request(create: &Create) -> Result<v1::CreateContainerRequest, Failure> {
+    let mut lines = Vec::new();
+    for file in &create.ssh_key {
+        let text = read_keys(file)?;
+        let keys: KeySet = text.parse().map_err(|error| Failure::usage(format!("{file}: {error}")))?;
+        lines.extend(keys.to_lines());
+    }
+    let keys = KeySet::from_lines(lines.iter().map(String::as_str)).map_err(|e| Failure::usage(e.to_string()))?;
+    Ok(v1::CreateContainerRequest {
+        request_id: RequestId::generate().to_string(),
+        user: create.user.to_string(),
+        ssh_keys: keys.to_lines(),
+        cpu: create.cpu.as_ref().map(convert::cpu_to_wire),
+        memory_bytes: create.memory.map(|size| size.0),
+        disk_bytes: create.disk_quota.map(|size| size.0),
+        image: create.image.clone().unwrap_or_default(),
+        autostart: !create.no_autostart,
+        node: create.node.as_ref().map(ToString::to_string).unwrap_or_default(),
+        dry_run: create.dry_run,
+    })
+}
+
+fn read_keys(file: &str) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let read = match file {
+        "-" => std::io::stdin().take(MAX_INPUT).read_to_end(&mut bytes),
+        path => std::fs::File::open(path).and_then(|opened| opened.take(MAX_INPUT).read_to_end(&mut bytes)),
+    };
+    read.map_err(|error| Failure::usage(format!("reading the key file {file}: {error}")))?;
+    String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{file}: not a text file, so not a public key")))
+}
+
+/// The same request again and again while nobody is there to answer it.
+async fn send(
+    client: &Client,
+    request: &v1::CreateContainerRequest,
+    progress: &Mutex<Progress>,
+) -> Result<Option<v1::Progress>, Status> {
+    let once = || async {
+        let stream = client
+            .stream(request.clone(), |mut fleet, request| async move { fleet.create_container(request).await })
+            .await?;
+        progress.lock().await.follow(stream).await
+    };
+    let patient = ExponentialBuilder::default()
+        .with_min_delay(RETRY_MIN)
+        .with_max_delay(RETRY_MAX)
+        .with_total_delay(Some(RETRY_FOR))
+        .without_max_times();
+    let began = std::cell::Cell::new(false);
+    once.retry(patient)
+        .when(|status| {
+            // Only what may pass: a broken link, a coordinator that restarts. Never at a first connect, which is more
+            // likely a wrong address than a coordinator that dies just now.
+            let passing = errors::from_status(&client.server, status).code() == errors::UNREACHABLE;
+            began.set(began.get() || !errors::never_connected(status));
+            passing && began.get()
+        })
+        .notify(|_, _| output::note("lost the coordinator, asking again"))
+        .await
+}
+
+fn lost(client: &Client, create: &Create, status: &Status) -> Failure {
+    let failure = client.failure(status);
+    if failure.code() == errors::UNREACHABLE && !errors::never_connected(status) {
+        let next = format!("the create may go on without us: see 'containarium info {}', or repeat it", create.user);
+        return failure.hint(next);
+    }
+    failure
+}
+
+#[derive(Debug, Serialize)]
+struct DryRun {
+    verdicts: Vec<Verdict>,
+}
+
+fn dry_run(format: Format, last: &v1::Progress) -> Result<(), Failure> {
+    let dry = DryRun { verdicts: last.verdicts.iter().map(Verdict::from).collect() };
+    output::print(format, &dry, |_| output::verdict_table(&dry.verdicts))
+}
+
+async fn done(client: &Client, format: Format, create: &Create, last: &v1::Progress) -> Result<(), Failure> {
+    let container = list::needed(last.container.as_ref())?;
+    if last.pending {
+        output::note(&last.message);
+    }
+    if matches!(format, Format::Json | Format::Yaml) {
+        return output::print(format, &container, |_| String::new());
+    }
+    let fleet =
+        client.read(v1::GetFleetRequest {}, |mut fleet, request| async move { fleet.get_fleet(request).await }).await?;
+    let user = &create.user;
+    if fleet.jump_address.is_empty() {
+        output::note("the fleet has no jump address configured: see 'containarium export --jump-ip'");
+        return output::out(&format!("ssh {user}@{}\n", container.ip));
+    }
+    output::note(&format!("or: containarium export {user} >> ~/.ssh/config && ssh {user}-dev"));
+    output::out(&format!("ssh -J {user}@{} {user}@{}\n", fleet.jump_address, container.ip))
+}

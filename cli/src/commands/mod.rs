@@ -1,0 +1,48 @@
+//! One file per command. Each takes what was typed and ends in an output or a failure.
+
+mod cert;
+mod create;
+mod delete;
+mod events;
+mod export;
+mod list;
+mod node;
+mod power;
+mod progress;
+mod version;
+
+use clap::CommandFactory;
+use containarium_proto::v1::PowerAction;
+
+use crate::{
+    args::{Args, Cert, Command},
+    client::Client,
+    errors::Failure,
+    output,
+};
+
+pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
+    let format = args.global.format;
+    let client = || Client::new(&args.global);
+    match &args.command {
+        Command::Create(create) => create::run(&args.global, create).await,
+        Command::List => list::list(&client()?, format).await,
+        Command::Info(user) => list::info(&client()?, format, &user.user).await,
+        Command::Delete(delete) => delete::run(&args.global, delete).await,
+        Command::Start(user) => power::run(&client()?, format, &user.user, PowerAction::Start).await,
+        Command::Stop(user) => power::run(&client()?, format, &user.user, PowerAction::Stop).await,
+        Command::Restart(user) => power::run(&client()?, format, &user.user, PowerAction::Restart).await,
+        Command::Export(export) => export::run(&args.global, export).await,
+        Command::Node(node) => node::run(&client()?, format, node).await,
+        Command::Events(events) => events::run(&client()?, format, events).await,
+        Command::Cert(Cert::Generate(generate)) => cert::generate(format, generate),
+        Command::Version => version::run(&args.global).await,
+        Command::Completions { shell } => completions(*shell),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "containarium", &mut text);
+    output::out(&String::from_utf8_lossy(&text))
+}

@@ -1,0 +1,63 @@
+//! `node ...`: the servers of the fleet.
+
+use containarium_proto::v1::{self, Policy};
+use serde::Serialize;
+
+use crate::{
+    args::{self, Format},
+    client::Client,
+    errors::Failure,
+    output::{self, Node},
+};
+
+#[derive(Debug, Serialize)]
+struct Nodes {
+    nodes: Vec<Node>,
+    total_count: usize,
+}
+
+pub(crate) async fn run(client: &Client, format: Format, command: &args::Node) -> Result<(), Failure> {
+    let node = match command {
+        args::Node::List => return list(client, format).await,
+        args::Node::Info { name } => {
+            let request = v1::GetNodeRequest { name: name.to_string() };
+            client.read(request, |mut fleet, request| async move { fleet.get_node(request).await }).await?
+        }
+        args::Node::Add { name, address } => {
+            // Adding the same twice is adding it once, so it may be repeated like a read.
+            let request = v1::AddNodeRequest { name: name.to_string(), address: address.clone() };
+            client.read(request, |mut fleet, request| async move { fleet.add_node(request).await }).await?
+        }
+        args::Node::Cordon { name } => set_policy(client, name.as_str(), Policy::Cordoned).await?,
+        args::Node::Uncordon { name } => set_policy(client, name.as_str(), Policy::Active).await?,
+    };
+    let node = Node::from(&node);
+    output::print(format, &node, |_| people(&node))
+}
+
+async fn list(client: &Client, format: Format) -> Result<(), Failure> {
+    let answer = client
+        .read(v1::ListNodesRequest {}, |mut fleet, request| async move { fleet.list_nodes(request).await })
+        .await?;
+    let nodes: Vec<Node> = answer.nodes.iter().map(Node::from).collect();
+    let listed = Nodes { total_count: nodes.len(), nodes };
+    output::print(format, &listed, |wide| output::node_table(&listed.nodes, wide))
+}
+
+async fn set_policy(client: &Client, name: &str, policy: Policy) -> Result<v1::Node, Failure> {
+    let request = v1::SetNodePolicyRequest { name: name.to_owned(), policy: policy.into() };
+    client.read(request, |mut fleet, request| async move { fleet.set_node_policy(request).await }).await
+}
+
+fn people(node: &Node) -> String {
+    let images: Vec<&str> = node.images.iter().map(|image| image.alias.as_str()).collect();
+    let facts = output::facts(&[
+        ("Detail", node.detail.clone()),
+        ("Images", images.join(" ")),
+        ("Last seen", node.last_seen_at.clone().unwrap_or_default()),
+        ("Accounts at revision", node.access_revision.to_string()),
+        ("Not placing because", node.not_placing_because.clone()),
+        ("Warnings", node.warnings.join("; ")),
+    ]);
+    format!("{}\n{facts}", output::node_table(std::slice::from_ref(node), false))
+}

@@ -1,0 +1,67 @@
+//! Follows a stream of progress: a live line on a terminal, plain lines elsewhere, always on standard error.
+
+use std::{io::IsTerminal, time::Duration};
+
+use containarium_proto::v1;
+use indicatif::{ProgressBar, ProgressStyle};
+use tonic::{Status, Streaming};
+
+use crate::output;
+
+/// Often enough to look alive.
+const TICK: Duration = Duration::from_millis(120);
+
+/// Shows steps as they come.
+pub(crate) struct Progress {
+    line: Option<ProgressBar>,
+    last: String,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        let line = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
+            bar.enable_steady_tick(TICK);
+            bar
+        });
+        Self { line, last: String::new() }
+    }
+
+    pub(crate) fn say(&mut self, text: String) {
+        if text.is_empty() || text == self.last {
+            return;
+        }
+        match &self.line {
+            Some(bar) => bar.set_message(text.clone()),
+            None => output::note(&text),
+        }
+        self.last = text;
+    }
+
+    /// Shows everything until the end and gives the last message; `None` if the stream ended without a word.
+    pub(crate) async fn follow(&mut self, mut stream: Streaming<v1::Progress>) -> Result<Option<v1::Progress>, Status> {
+        let mut last = None;
+        while let Some(progress) = stream.message().await? {
+            self.say(shown(&progress));
+            last = Some(progress);
+        }
+        Ok(last)
+    }
+
+    /// Leaves the last line standing.
+    pub(crate) fn end(&mut self) {
+        if let Some(bar) = self.line.take() {
+            bar.finish();
+        }
+    }
+}
+
+fn shown(progress: &v1::Progress) -> String {
+    match (progress.step, progress.total) {
+        (0, _) | (_, 0) => progress.message.clone(),
+        (step, total) => format!("[{step}/{total}] {}", progress.message),
+    }
+}
