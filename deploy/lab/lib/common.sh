@@ -75,6 +75,15 @@ node_index() {
 }
 node_address() { echo "10.99.0.$((10 + $(node_index "$1")))"; }
 
+# A node by its own address, or by its address in its container network.
+node_of_address() {
+  local name
+  for name in $(known_nodes); do
+    [[ $1 != "$(node_address "$name")" && $1 != "10.100.$(node_index "$name").1" ]] || { echo "$name"; return; }
+  done
+  fail_with $E_STATE "no node of this lab has the address $1"
+}
+
 # Nodes this lab has, running or not, one per line.
 known_nodes() {
   local dir

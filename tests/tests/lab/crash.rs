@@ -30,7 +30,7 @@ fn an_agent_killed_in_the_middle_of_a_create_finishes_it_once() {
             let create =
                 scope.spawn(|| lab.cli(&["create", "alice", "--ssh-key", &alice.public_key(), "--node", "jump-1"]));
             half_made(lab, "alice-container")?;
-            lab.on("jump-1", "pkill -9 -f '^[^ ]*containarium-agent '")?.ok()?;
+            lab.on("jump-1", "kill -9 $(cat /run/lab/agent.pid)")?.ok()?;
             create.join().expect("the create's thread")
         })?;
         said.ok()?;
@@ -67,7 +67,7 @@ fn incusd_killed_in_the_middle_of_a_create_finishes_it_once() {
             let create =
                 scope.spawn(|| lab.cli(&["create", "alice", "--ssh-key", &alice.public_key(), "--node", "jump-2"]));
             half_made(lab, "alice-container")?;
-            lab.on("jump-2", "pkill -9 -x incusd")?.ok()?;
+            lab.on("jump-2", "kill -9 $(cat /run/lab/incusd.pid)")?.ok()?;
             create.join().expect("the create's thread")
         })?;
         said.ok()?;
