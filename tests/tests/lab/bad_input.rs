@@ -57,7 +57,7 @@ fn a_name_in_a_nodes_own_passwd_is_refused() {
             std::time::Duration::from_secs(40),
             || {
                 let said = lab.cli(&["create", "localservice", "--ssh-key", &person.public_key(), "--dry-run"])?;
-                Ok((said.code == 2 && said.err.contains("jump-2")).then_some(()))
+                Ok((said.code == 4 && said.err.contains("jump-2")).then_some(()))
             },
         );
         lab.on("jump-2", "userdel localservice")?.ok()?;

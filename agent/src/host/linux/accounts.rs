@@ -121,6 +121,8 @@ pub(super) async fn ensure(fleet: FleetId, account: &Account) -> Result<(), Host
         let open = std::fs::Permissions::from_mode(0o755);
         fs::set_permissions(&dir, open).await.map_err(|error| files::error("opening", &dir, &error))?;
     }
+    // Whoever asks for a shell reads one line and not the machine's message of the day before it.
+    files::replace(&home_of(name).join(".hushlogin"), "", 0o644).await?;
     files::replace(&keys, &after, 0o644).await?;
     match uid {
         Some(uid) if takes_away(&before, &after) => sessions::end(name, uid).await,

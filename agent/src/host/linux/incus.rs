@@ -137,7 +137,8 @@ impl Incus {
         }
     }
 
-    /// `None`: Incus has forgotten it, as it does 5 s after the end: the caller must look for itself.
+    /// `None`: Incus has forgotten it, as it does 5 s after the end (404, or an answer without an operation when it
+    /// goes in the middle of the round): the caller must look for itself.
     async fn wait(&self, what: &str, path: &str) -> Result<Option<Operation>, Failure> {
         let round = format!("{path}/wait?timeout={}", WAIT_ROUND.as_secs());
         loop {
@@ -148,10 +149,11 @@ impl Incus {
                 Err(failure) if failure.is(StatusCode::NOT_FOUND) => return Ok(None),
                 Err(failure) => return Err(failure),
             };
-            let operation: Operation = serde_json::from_value(envelope.metadata).map_err(|error| Failure {
+            let operation: Option<Operation> = serde_json::from_value(envelope.metadata).map_err(|error| Failure {
                 code: None,
                 text: format!("{what}: an operation of another form: {error}"),
             })?;
+            let Some(operation) = operation else { return Ok(None) };
             match operation.status_code {
                 SUCCESS => return Ok(Some(operation)),
                 code if code / 100 == RUNNING / 100 => {}

@@ -171,7 +171,7 @@ impl LinuxHost {
             match self.set_state(name, state, STOP).await {
                 Ok(_) => return Ok(()),
                 Err(failure) => {
-                    tracing::warn!(container = name, failure = failure.text, "not stopped in time, forcing")
+                    tracing::warn!(container = name, failure = failure.text, "not stopped in time, forcing");
                 }
             }
         }
