@@ -20,6 +20,11 @@ fn main() -> Result<()> {
     for round in 1..=ROUNDS {
         bares.push(bare(lab, &bare_address)?);
         creates.push(create(lab, &format!("bench-{round}"))?);
+        println!(
+            "{round:2}: bare {:.2} s, create {:.2} s",
+            bares[round - 1].as_secs_f64(),
+            creates[round - 1].as_secs_f64()
+        );
     }
     lab.empty()?;
     report("bare incus launch + port 22", &mut bares);
@@ -47,10 +52,11 @@ fn create(lab: &Lab, user: &str) -> Result<Duration> {
 }
 
 fn bare(lab: &Lab, address: &str) -> Result<Duration> {
+    // A SYN that is lost while the interface comes up would be sent again after 1 s only, so each try is cut short.
     let launch = format!(
         "incus launch containarium bare -c security.nesting=true -c limits.cpu=2 -c limits.memory=2GiB \
-         -d eth0,ipv4.address={address} -d root,size=20GB >/dev/null 2>&1 && exec bash -c \
-         'until (exec 3<>/dev/tcp/{address}/22) 2>/dev/null; do sleep 0.02; done'"
+         -d eth0,ipv4.address={address} -d root,size=20GB >/dev/null && \
+         until timeout 0.1 bash -c 'exec 3<>/dev/tcp/{address}/22' 2>/dev/null; do sleep 0.02; done"
     );
     let started = Instant::now();
     lab.on(NODE, &launch)?.ok()?;

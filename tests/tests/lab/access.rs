@@ -67,7 +67,8 @@ fn a_jump_account_reaches_its_own_port_22_and_nothing_else() {
             "169.254.169.254:80".into(),
             "localhost:8443".into(),
         ] {
-            let refused = lab.ssh_from(client, &alice, &["-W", &target, "containarium-jump-alice"])?;
+            let args = ["-o", "LogLevel=INFO", "-W", &target, "containarium-jump-alice"];
+            let refused = lab.ssh_from(client, &alice, &args)?;
             assert_ne!(refused.code, 0, "{target} was reached: {refused:?}");
             assert!(refused.err.contains("administratively prohibited"), "{target}: {refused:?}");
         }

@@ -6,6 +6,7 @@
 mod access;
 mod bad_input;
 mod crash;
+mod docs;
 mod limits;
 mod many;
 
