@@ -91,12 +91,12 @@ pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, ssh_answered
 #[must_use]
 pub fn step(action: Action, desired: Desired) -> Step {
     let (index, total, title) = match (action, desired) {
-        (Action::Create, _) => (1, 4, "cloning the image"),
-        (Action::Configure, _) => (1, 4, "changing the limits"),
-        (Action::Start, _) => (2, 4, "starting"),
-        (Action::EnsureLogin, _) => (3, 4, "adding the user and keys"),
-        (Action::WaitSsh, _) => (4, 4, "waiting for ssh"),
-        (Action::Stop(_), Desired::Running) => (1, 4, "stopping for a restart"),
+        (Action::Create, _) => (1, 3, "cloning the image and starting it"),
+        (Action::Configure, _) => (1, 3, "changing the limits"),
+        (Action::Start, _) => (1, 3, "starting"),
+        (Action::EnsureLogin, _) => (2, 3, "adding the user and keys"),
+        (Action::WaitSsh, _) => (3, 3, "waiting for ssh"),
+        (Action::Stop(_), Desired::Running) => (1, 3, "stopping for a restart"),
         (Action::Stop(_), Desired::Stopped) => (1, 1, "stopping"),
         (Action::Stop(_), Desired::Absent) => (1, 2, "stopping"),
         (Action::Delete, _) => (2, 2, "removing the instance and its data"),

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Steps that an agent takes for a create, until one has told: only for the `n` of the first `[k/n]`.
-const USUAL_AGENT_STEPS: u32 = 4;
+const USUAL_AGENT_STEPS: u32 = 3;
 
 /// One term of one coordinator.
 pub(crate) struct Reign {
