@@ -46,6 +46,7 @@ pub async fn run<H: Host>(
     let address = listener.local_addr().map_err(listen)?;
 
     let service = Service {
+        host: host.clone(),
         ledger: ledger.clone(),
         membership: membership.clone(),
         access: Access::new(host.clone(), ledger.clone()),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use containarium_proto::{
     convert,
-    ids::AccessRevision,
+    ids::{AccessRevision, ContainerId},
     node::Account,
     v1::{self, agent_server::Agent},
 };
@@ -20,6 +20,7 @@ use crate::{
 };
 
 pub(crate) struct Service<H> {
+    pub(crate) host: Arc<H>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) access: Access<H>,
@@ -68,6 +69,18 @@ impl<H: Host> Agent for Service<H> {
             Status::unavailable(format!("the node is not ready: {}", if why.is_empty() { "starting" } else { &why }))
         })?;
         Ok(Response::new(convert::node_report_to_wire(&report)))
+    }
+
+    async fn get_usage(&self, request: Request<v1::GetUsageRequest>) -> Result<Response<v1::Usage>, Status> {
+        let request = request.into_inner();
+        let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
+        let id: ContainerId = request.container_id.parse().map_err(invalid)?;
+        self.membership.admit(sender).await?;
+        let gone = || Status::not_found(format!("container {id} is not here"));
+        let order = self.ledger.order(id).ok_or_else(gone)?;
+        let usage = self.host.usage(&order.name).await.map_err(|error| Status::unavailable(error.message))?;
+        let usage = usage.ok_or_else(gone)?;
+        Ok(Response::new(v1::Usage { memory_bytes: usage.memory.0, disk_bytes: usage.disk.map(|disk| disk.0) }))
     }
 
     async fn sync_access(&self, request: Request<v1::SyncAccessRequest>) -> Result<Response<v1::AccessReport>, Status> {

@@ -121,7 +121,7 @@ pub fn order_from_wire(request: &v1::ApplyRequest) -> Result<(Sender, Order), Co
         desired: desired_from_wire(request.desired())?,
         spec: spec_from_wire(need("spec", request.spec.as_ref())?)?,
         address: parse("address", &request.address)?,
-        keys: KeySet::from_lines(request.ssh_keys.iter().map(String::as_str)).map_err(|e| bad("ssh_keys", e))?,
+        keys: KeySet::from_recorded(request.ssh_keys.iter().map(String::as_str)).map_err(|e| bad("ssh_keys", e))?,
     };
     Ok((sender_from_wire(request.sender.as_ref())?, order))
 }
@@ -300,7 +300,7 @@ pub fn account_from_wire(account: &v1::Account) -> Result<Account, ConvertError>
         "" => None,
         text => Some(parse::<Ipv4Addr>("permit_address", text)?),
     };
-    let keys = KeySet::from_lines(account.ssh_keys.iter().map(String::as_str)).map_err(|e| bad("ssh_keys", e))?;
+    let keys = KeySet::from_recorded(account.ssh_keys.iter().map(String::as_str)).map_err(|e| bad("ssh_keys", e))?;
     Ok(Account { username: parse("username", &account.username)?, ssh_keys: keys.to_lines(), permit })
 }
 

@@ -57,6 +57,18 @@ impl Key {
         self.0.fingerprint(HashAlg::Sha256).to_string()
     }
 
+    /// `ssh-ed25519`, the first word of its line.
+    #[must_use]
+    pub fn algorithm(&self) -> String {
+        self.0.algorithm().to_string()
+    }
+
+    /// What its owner wrote behind it; may be empty.
+    #[must_use]
+    pub fn comment(&self) -> String {
+        self.0.comment().to_string()
+    }
+
     fn parse(text: &str, line: usize) -> Result<Self, KeyError> {
         let key = PublicKey::from_openssh(text).map_err(|_| KeyError::Form { line })?;
         let refuse = |algorithm: String| Err(KeyError::Algorithm { line, algorithm });
@@ -88,7 +100,8 @@ impl fmt::Display for Key {
     }
 }
 
-/// All keys of one user: at least one, no two with the same fingerprint, in the order given.
+/// All keys of one user: no two with the same fingerprint, in the order given. None at all only when an operator took
+/// the last one away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct KeySet(Vec<Key>);
@@ -99,6 +112,15 @@ impl KeySet {
     /// # Errors
     /// The first line that is refused; or no key at all.
     pub fn from_lines<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Self, KeyError> {
+        let keys = Self::from_recorded(lines)?;
+        if keys.0.is_empty() { Err(KeyError::None) } else { Ok(keys) }
+    }
+
+    /// The same of what was accepted before: may be empty.
+    ///
+    /// # Errors
+    /// The first line that is refused.
+    pub fn from_recorded<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Self, KeyError> {
         let mut seen = HashSet::new();
         let mut keys = Vec::new();
         for (index, text) in lines.into_iter().enumerate() {
@@ -121,7 +143,34 @@ impl KeySet {
                 return Err(KeyError::TooMuch(format!("more than {MAX_KEYS} keys")));
             }
         }
-        if keys.is_empty() { Err(KeyError::None) } else { Ok(Self(keys)) }
+        Ok(Self(keys))
+    }
+
+    /// These and `others`.
+    ///
+    /// # Errors
+    /// More than one person may have.
+    pub fn with(&self, others: &Self) -> Result<Self, KeyError> {
+        let lines: Vec<String> = self.iter().chain(others.iter()).map(ToString::to_string).collect();
+        Self::from_recorded(lines.iter().map(String::as_str))
+    }
+
+    /// Without the keys of these fingerprints.
+    ///
+    /// # Errors
+    /// The first fingerprint that none of them has.
+    pub fn without<'a>(&self, fingerprints: &'a [String]) -> Result<Self, &'a str> {
+        let present: HashSet<String> = self.iter().map(Key::fingerprint).collect();
+        if let Some(unknown) = fingerprints.iter().find(|fingerprint| !present.contains(*fingerprint)) {
+            return Err(unknown);
+        }
+        Ok(Self(self.iter().filter(|key| !fingerprints.contains(&key.fingerprint())).cloned().collect()))
+    }
+
+    /// Nobody can log in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The keys.
@@ -151,7 +200,7 @@ impl FromStr for KeySet {
 impl TryFrom<Vec<String>> for KeySet {
     type Error = KeyError;
     fn try_from(lines: Vec<String>) -> Result<Self, KeyError> {
-        Self::from_lines(lines.iter().map(String::as_str))
+        Self::from_recorded(lines.iter().map(String::as_str))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     ids::{AccessRevision, ContainerId, FleetId, Generation, Term},
     keys::KeySet,
     names::{NodeName, Username},
+    sizes::Bytes,
     spec::{Capacity, Desired, Image, Observed, Spec},
 };
 
@@ -54,6 +55,15 @@ pub struct ContainerReport {
     pub generation: Generation,
     /// How far that generation has come.
     pub observed: Observed,
+}
+
+/// What one container uses at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Page cache included, as the kernel charges it; 0 when stopped.
+    pub memory: Bytes,
+    /// Of its root disk; none: the storage cannot tell.
+    pub disk: Option<Bytes>,
 }
 
 /// Everything a node says of itself. Missing from `containers` means nothing (I5).

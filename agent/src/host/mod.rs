@@ -13,7 +13,7 @@ use containarium_proto::{
     ids::FleetId,
     keys::KeySet,
     names::Username,
-    node::{Account, Order},
+    node::{Account, Order, Usage},
     spec::{Capacity, Image},
 };
 use ipnet::Ipv4Net;
@@ -127,6 +127,9 @@ pub trait Host: Send + Sync + 'static {
     fn stamp_login(&self, name: &str, hash: &str) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Waits until port 22 of the address greets as an ssh server.
     fn wait_ssh(&self, address: Ipv4Addr) -> impl Future<Output = Result<(), HostError>> + Send;
+
+    /// What an instance uses at this moment; `None`: there is no such instance.
+    fn usage(&self, name: &str) -> impl Future<Output = Result<Option<Usage>, HostError>> + Send;
 
     /// Golden images that can be cloned.
     fn images(&self) -> impl Future<Output = Result<Vec<Image>, HostError>> + Send;

@@ -15,7 +15,7 @@ use containarium_proto::{
     ids::FleetId,
     keys::KeySet,
     names::Username,
-    node::{Account, Order},
+    node::{Account, Order, Usage},
     sizes::Bytes,
     spec::{Capacity, Fingerprint, Image},
 };
@@ -48,6 +48,7 @@ struct Memory {
     images: Vec<Image>,
     capacity: Capacity,
     ssh_answers: bool,
+    usage: Usage,
     creates: u32,
 }
 
@@ -77,7 +78,7 @@ impl SimHost {
                 disk: Bytes(1_000_000_000_000),
                 disk_used: Bytes(2_000_000_000),
             },
-            ssh_answers: true,
+            ssh_answers: true, usage: Usage::default(),
             creates: 0,
         };
         Self {
@@ -148,6 +149,11 @@ impl SimHost {
     /// Puts a login name there that is not ours.
     pub fn add_foreign_user(&self, name: &str) {
         self.memory().foreign.insert(name.to_owned());
+    }
+
+    /// What every container uses.
+    pub fn set_usage(&self, usage: Usage) {
+        self.memory().usage = usage;
     }
 
     /// Whether the sshd in the containers answers.
@@ -293,6 +299,10 @@ impl Host for SimHost {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    async fn usage(&self, name: &str) -> Result<Option<Usage>, HostError> {
+        self.look(|memory| memory.instances.contains_key(name).then_some(memory.usage)).await
     }
 
     async fn images(&self) -> Result<Vec<Image>, HostError> {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use containarium_proto::{cpu::Cpu, ids::FleetId, keys::KeySet, names::Username, node::Order};
+use containarium_proto::{cpu::Cpu, ids::FleetId, keys::KeySet, names::Username, node::{Order, Usage}, sizes::Bytes};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -42,6 +42,18 @@ pub(super) struct Raw {
     status: String,
     #[serde(default)]
     config: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct State {
+    memory: Used,
+    disk: Option<BTreeMap<String, Used>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Used {
+    #[serde(default)]
+    usage: u64,
 }
 
 impl From<Raw> for Instance {
@@ -107,6 +119,18 @@ impl LinuxHost {
     pub(super) async fn read_instance(&self, name: &str) -> Result<Option<Instance>, HostError> {
         match self.incus.get::<Raw>(&format!("reading {name}"), &format!("/instances/{name}")).await {
             Ok(raw) => Ok(Some(raw.into())),
+            Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(None),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    pub(super) async fn read_usage(&self, name: &str) -> Result<Option<Usage>, HostError> {
+        let state = self.incus.get::<State>(&format!("reading the use of {name}"), &format!("/instances/{name}/state"));
+        match state.await {
+            Ok(State { memory, disk }) => Ok(Some(Usage {
+                memory: Bytes(memory.usage),
+                disk: disk.unwrap_or_default().get("root").map(|root| Bytes(root.usage)),
+            })),
             Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(None),
             Err(failure) => Err(failure.into()),
         }

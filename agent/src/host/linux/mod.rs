@@ -16,7 +16,7 @@ use containarium_proto::{
     ids::FleetId,
     keys::KeySet,
     names::Username,
-    node::{Account, Order},
+    node::{Account, Order, Usage},
     spec::{Capacity, Image},
 };
 use tokio::{
@@ -126,6 +126,10 @@ impl Host for LinuxHost {
         timeout(SSH, answered)
             .await
             .map_err(|_| HostError::transient(format!("sshd at {address} does not answer after {SSH:?}")))
+    }
+
+    async fn usage(&self, name: &str) -> Result<Option<Usage>, HostError> {
+        self.read_usage(name).await
     }
 
     async fn images(&self) -> Result<Vec<Image>, HostError> {
