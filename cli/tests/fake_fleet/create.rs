@@ -113,7 +113,6 @@ fn a_stream_that_ends_without_the_container_is_a_defect_not_a_success() {
 }
 
 #[test]
-#[ignore = "not so yet: progress is printed as it came"]
 fn a_message_of_the_server_moves_no_cursor() {
     let mut script = vec![Step::say(progress(1, 4, "pulling\r\u{1b}[2Kerror: all is lost\nmade up"))];
     script.extend(created(&alice()));
@@ -131,13 +130,11 @@ fn ends_in_time(fleet: &Coordinator) {
 }
 
 #[test]
-#[ignore = "not so yet: the limit ends with the first answer, not with the stream"]
 fn timeout_bounds_a_create_whose_stream_goes_silent() {
     ends_in_time(&scripted([stuck()]));
 }
 
 #[test]
-#[ignore = "not so yet: a limit that ran out counts as a lost coordinator, and is asked again for a minute"]
 fn timeout_bounds_a_create_that_is_never_answered() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("silent.sock");

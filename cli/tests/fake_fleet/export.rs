@@ -91,7 +91,6 @@ fn ssh_understands_what_was_appended_for_several_users_and_twice() {
 }
 
 #[test]
-#[ignore = "not so yet: the user is taken from the answer, unchecked"]
 fn no_answer_of_the_coordinator_starts_a_line_of_its_own() {
     let hostile = "10.100.1.2\n    ProxyCommand evil";
     let as_address = container("alice", hostile);

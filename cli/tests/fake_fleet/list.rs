@@ -67,7 +67,6 @@ fn the_table_has_its_columns_in_order() {
 }
 
 #[test]
-#[ignore = "not so yet: cells are printed as they came"]
 fn every_row_of_a_table_is_one_line_whatever_its_cells_hold() {
     let mut failed = container("alice", "10.100.1.2");
     failed.detail = "incus: no space left\nError: \u{1b}[2Jon device".to_owned();

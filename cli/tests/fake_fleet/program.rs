@@ -21,7 +21,6 @@ fn wrong_usage_ends_with_2_and_says_why() {
 }
 
 #[test]
-#[ignore = "not so yet: without a certificate folder it complains of that first"]
 fn an_address_of_no_known_kind_is_wrong_usage_also_without_certificates() {
     for server in ["jump-1:7443", "http://jump-1:7443"] {
         let outcome = Cli::new(["--server", server, "list"]).run();
