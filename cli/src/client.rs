@@ -50,6 +50,11 @@ impl Client {
         };
         let channel = match server.strip_prefix("unix://") {
             Some(path) => over_socket(PathBuf::from(path))?,
+            None if !server.starts_with("https://") => {
+                return Err(Failure::usage(format!(
+                    "--server '{server}' is neither https://HOST:PORT nor unix:///PATH"
+                )));
+            }
             None => over_tls(&server, &certs_dir(global)?)?,
         };
         Ok(Self { server, timeout: global.timeout, fleet: FleetClient::new(channel) })
@@ -103,9 +108,6 @@ impl Client {
 }
 
 fn over_tls(server: &str, certs: &CertsDir) -> Result<Channel, Failure> {
-    if !server.starts_with("https://") {
-        return Err(Failure::usage(format!("--server '{server}' is neither https://HOST:PORT nor unix:///PATH")));
-    }
     let wrong =
         |error: tonic::transport::Error| Failure::usage(format!("--server '{server}': {}", errors::chain(&error)));
     let endpoint = Endpoint::from_shared(server.to_owned()).map_err(wrong)?.connect_timeout(CONNECT).tcp_nodelay(true);

@@ -57,7 +57,7 @@ impl Failure {
 }
 
 /// Whoever sent it, it stays one line and moves no cursor.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -101,6 +101,10 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 
 /// Whether nobody was there at all, so that nothing can have been asked for.
 pub(crate) fn never_connected(status: &Status) -> bool {
+    // A refusal came from somebody, whatever words it uses.
+    if Refusal::from_status(status).is_some() {
+        return false;
+    }
     let text = chain(status);
     ["refused", "dns error", "unreachable", "No such file", "tcp connect"].iter().any(|word| text.contains(word))
 }
@@ -130,18 +134,27 @@ pub(crate) fn from_transport(server: &str, error: &tonic::transport::Error) -> F
 }
 
 fn unreachable(server: &str, text: &str) -> Failure {
-    let why =
-        ["refused", "timed out", "deadline", "dns", "resolve", "unreachable", "No such file", "Permission denied"]
-            .into_iter()
-            .find(|word| text.contains(word))
-            .map_or("no answer", |word| match word {
-                "refused" => "connection refused",
-                "dns" | "resolve" => "its name cannot be resolved",
-                "unreachable" => "no route to it",
-                "No such file" => "no such socket",
-                "Permission denied" => "only root may use the socket",
-                _ => "no answer in time",
-            });
+    let why = [
+        "refused",
+        "timed out",
+        "deadline",
+        "Timeout expired",
+        "dns",
+        "resolve",
+        "unreachable",
+        "No such file",
+        "Permission denied",
+    ]
+    .into_iter()
+    .find(|word| text.contains(word))
+    .map_or("no answer", |word| match word {
+        "refused" => "connection refused",
+        "dns" | "resolve" => "its name cannot be resolved",
+        "unreachable" => "no route to it",
+        "No such file" => "no such socket",
+        "Permission denied" => "only root may use the socket",
+        _ => "no answer in time",
+    });
     Failure::new(UNREACHABLE, format!("the coordinator at {server} cannot be reached: {why}"))
         .hint("check --server or CONTAINARIUM_SERVER, and that containarium-coordinator runs there")
 }

@@ -11,7 +11,7 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
-use crate::args::Args;
+use crate::{args::Args, errors::Failure};
 
 /// Runs one command line and gives its exit code, after printing what went wrong.
 pub async fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
@@ -23,8 +23,22 @@ pub async fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
             return if error.print().is_ok() { code } else { errors::USAGE };
         }
     };
-    match commands::run(&args).await {
+    match bounded(&args).await {
         Ok(()) => 0,
         Err(failure) => failure.report(),
+    }
+}
+
+/// The deadline of a call ends with its first answer; `--timeout` is of the whole command, retries included.
+async fn bounded(args: &Args) -> Result<(), Failure> {
+    let work = commands::run(args);
+    let Some(limit) = args.global.timeout else { return work.await };
+    match tokio::time::timeout(limit, work).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            let server = args.global.server.as_deref().unwrap_or("its socket");
+            let message = format!("the coordinator at {server} has not finished within {limit:?}: no answer in time");
+            Err(Failure::new(errors::UNREACHABLE, message).hint("what was begun goes on: see 'containarium list'"))
+        }
     }
 }

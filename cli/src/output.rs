@@ -8,7 +8,10 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use containarium_proto::{convert, sizes::Bytes, v1};
 use serde::Serialize;
 
-use crate::{args::Format, errors::Failure};
+use crate::{
+    args::Format,
+    errors::{self, Failure},
+};
 
 /// A container as programs see it.
 #[derive(Debug, Serialize)]
@@ -217,9 +220,9 @@ fn age(since_unix_millis: i64) -> String {
     }
 }
 
-/// Cells that are empty in a table show as this.
+/// A cell of a table: never empty, always one line.
 fn cell(text: &str) -> String {
-    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+    if text.is_empty() { "-".to_owned() } else { errors::one_line(text) }
 }
 
 /// Columns without lines, as wide as their content: for `awk` as much as for eyes.
@@ -334,5 +337,5 @@ pub(crate) fn out(text: &str) -> Result<(), Failure> {
 
 /// To standard error, for people; if nobody can read it, nothing is lost.
 pub(crate) fn note(text: &str) {
-    writeln!(io::stderr(), "{text}").unwrap_or_default();
+    writeln!(io::stderr(), "{}", errors::one_line(text)).unwrap_or_default();
 }

@@ -40,17 +40,13 @@ pub(crate) async fn run(global: &Global, export: &Export) -> Result<(), Failure>
     }
     check_host(&jump)?;
     check_host(&container.ip)?;
-    let text = config(&container.user, &container.ip, &jump, &key);
+    let user = export.user.as_str();
+    let text = config(user, &container.ip, &jump, &key);
     match &export.output {
         None => output::out(&text),
         Some(path) => {
             write_private(path, &text).map_err(|e| Failure::usage(format!("writing {}: {e}", path.display())))?;
-            output::note(&format!(
-                "written to {}; try: ssh -F {} {}-dev",
-                path.display(),
-                path.display(),
-                container.user
-            ));
+            output::note(&format!("written to {}; try: ssh -F {} {user}-dev", path.display(), path.display(),));
             Ok(())
         }
     }

@@ -6,7 +6,7 @@ use containarium_proto::v1;
 use indicatif::{ProgressBar, ProgressStyle};
 use tonic::{Status, Streaming};
 
-use crate::output;
+use crate::{errors, output};
 
 /// Often enough to look alive.
 const TICK: Duration = Duration::from_millis(120);
@@ -35,7 +35,7 @@ impl Progress {
             return;
         }
         match &self.line {
-            Some(bar) => bar.set_message(text.clone()),
+            Some(bar) => bar.set_message(errors::one_line(&text)),
             None => output::note(&text),
         }
         self.last = text;

@@ -1,0 +1,87 @@
+//! `list`: the one form programs rely on, and the columns people know.
+
+use serde_json::{Value, json};
+
+use crate::support::{Coordinator, container};
+
+/// JSON without the white space between its parts, its keys in the order printed.
+fn compact(json: &str) -> String {
+    json.lines().map(|line| line.trim().replacen("\": ", "\":", 1)).collect()
+}
+
+#[test]
+fn json_is_the_documented_form() {
+    let fleet = Coordinator::with([container("alice", "10.100.1.2")]);
+    let text = fleet.cli("list -o json").run().ok();
+    let starts = r#"{"containers":[{"name":"alice-container","user":"alice","status":"Running","node":"jump-1","ip":"10.100.1.2","#;
+    assert!(compact(&text).starts_with(starts), "{text}");
+    assert!(compact(&text).ends_with(r#"}],"total_count":1}"#), "{text}");
+    let alice = json!({
+        "name": "alice-container",
+        "user": "alice",
+        "status": "Running",
+        "node": "jump-1",
+        "ip": "10.100.1.2",
+        "cpu": "2",
+        "memory": "4GiB",
+        "disk": "50GB",
+        "memory_bytes": 4_294_967_296_u64,
+        "disk_bytes": 50_000_000_000_u64,
+        "autostart": true,
+        "image": "dev",
+        "image_fingerprint": "ab".repeat(32),
+        "ssh_keys": ["SHA256:AAAA"],
+        "generation": 3,
+        "detail": "",
+        "id": "0198c0de-0000-7000-8000-000000000001",
+        "created_at": "2025-06-15T15:06:40.123Z",
+    });
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value, json!({ "containers": [alice], "total_count": 1 }));
+}
+
+#[test]
+fn yaml_says_what_json_says_also_of_values_that_look_like_others() {
+    let mut awkward = container("on", "10.100.1.3");
+    awkward.detail = "step 2: pulled\n# not a comment\n- \"x\": 'y'\t\u{1b}[31m".to_owned();
+    awkward.image_alias = "1e5".to_owned();
+    awkward.spec.as_mut().unwrap().image_fingerprint = "0123456789".repeat(6);
+    let fleet = Coordinator::with([container("alice", "10.100.1.2"), awkward]);
+    let json: Value = serde_json::from_str(&fleet.cli("list -o json").run().ok()).unwrap();
+    let yaml: Value = serde_norway::from_str(&fleet.cli("list -o yaml").run().ok()).unwrap();
+    assert_eq!(json, yaml);
+    assert_eq!(json["total_count"], 2);
+}
+
+#[test]
+fn the_table_has_its_columns_in_order() {
+    let fleet = Coordinator::with([container("alice", "10.100.1.2")]);
+    let table = fleet.cli("list").run().ok();
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows.len(), 2, "{table}");
+    assert_eq!(rows[0], ["NAME", "USER", "STATUS", "NODE", "IP", "CPU", "MEMORY", "DISK", "AUTOSTART", "AGE"]);
+    assert_eq!(
+        rows[1][..9],
+        ["alice-container", "alice", "Running", "jump-1", "10.100.1.2", "2", "4GiB", "50GB", "yes"]
+    );
+}
+
+#[test]
+fn every_row_of_a_table_is_one_line_whatever_its_cells_hold() {
+    let mut failed = container("alice", "10.100.1.2");
+    failed.detail = "incus: no space left\nError: \u{1b}[2Jon device".to_owned();
+    let fleet = Coordinator::with([failed]);
+    let table = fleet.cli("list -o wide").run().ok();
+    assert_eq!(table.lines().count(), 2, "{table:?}");
+    assert!(!table.contains('\u{1b}'), "{table:?}");
+}
+
+#[test]
+fn an_empty_fleet_is_an_empty_list() {
+    let fleet = Coordinator::with([]);
+    let json: Value = serde_json::from_str(&fleet.cli("list -o json").run().ok()).unwrap();
+    assert_eq!(json, json!({ "containers": [], "total_count": 0 }));
+    let yaml: Value = serde_norway::from_str(&fleet.cli("list -o yaml").run().ok()).unwrap();
+    assert_eq!(json, yaml);
+    assert_eq!(fleet.cli("list").run().ok().lines().count(), 1);
+}

@@ -1,0 +1,12 @@
+//! The real binary against a fake coordinator: what it prints, what it asks for, and its exit codes.
+
+#![allow(clippy::unwrap_used)]
+
+mod create;
+mod delete;
+mod export;
+mod keys;
+mod list;
+mod program;
+mod refusals;
+mod support;

@@ -1,0 +1,228 @@
+//! A coordinator that has no servers: containers are what a test says they are, a create streams what a test scripted,
+//! and every request that could change something is kept to be looked at.
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use containarium_proto::{
+    error::{Reason, Refusal},
+    v1::{
+        self,
+        fleet_server::{Fleet, FleetServer},
+    },
+};
+use futures::{StreamExt, stream, stream::BoxStream};
+use tempfile::TempDir;
+use tokio::{net::UnixListener, runtime::Runtime};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status, transport::Server};
+
+use super::Cli;
+
+/// One thing that happens on a stream of progress.
+pub(crate) enum Step {
+    Say(Box<v1::Progress>),
+    Fail(Status),
+    /// Nothing more, and no end either.
+    Hang,
+}
+
+impl Step {
+    pub(crate) fn say(progress: v1::Progress) -> Self {
+        Self::Say(Box::new(progress))
+    }
+}
+
+/// What the coordinator knows, and what it was asked for.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) containers: Vec<v1::Container>,
+    pub(crate) jump_address: String,
+    /// What it answers about any one container, in place of the truth.
+    pub(crate) info: Option<v1::Container>,
+    /// The answer to everything, if there is one.
+    pub(crate) refusal: Option<Refusal>,
+    /// What the next creates stream.
+    pub(crate) scripts: VecDeque<Vec<Step>>,
+    pub(crate) creates: Vec<v1::CreateContainerRequest>,
+    pub(crate) deletes: Vec<v1::DeleteContainerRequest>,
+}
+
+/// Listens on a socket of its own; dropping or stopping it breaks every connection, as a killed process would.
+pub(crate) struct Coordinator {
+    dir: TempDir,
+    state: Arc<Mutex<State>>,
+    runtime: Option<Runtime>,
+}
+
+impl Coordinator {
+    pub(crate) fn start(state: State) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut coordinator = Self { dir, state: Arc::new(Mutex::new(state)), runtime: None };
+        coordinator.restart();
+        coordinator
+    }
+
+    /// With these containers, reached through a documentation address.
+    pub(crate) fn with(containers: impl IntoIterator<Item = v1::Container>) -> Self {
+        let containers = containers.into_iter().collect();
+        Self::start(State { containers, jump_address: "203.0.113.9".to_owned(), ..State::default() })
+    }
+
+    /// With one container whose creates go as scripted, one after another.
+    pub(crate) fn scripted(container: v1::Container, scripts: impl IntoIterator<Item = Vec<Step>>) -> Self {
+        let coordinator = Self::with([container]);
+        coordinator.state().scripts = scripts.into_iter().collect();
+        coordinator
+    }
+
+    pub(crate) fn refusing(refusal: Refusal) -> Self {
+        Self::start(State { refusal: Some(refusal), ..State::default() })
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.runtime = None;
+        std::fs::remove_file(self.socket()).unwrap();
+    }
+
+    pub(crate) fn restart(&mut self) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = {
+            let _inside = runtime.enter();
+            UnixListener::bind(self.socket()).unwrap()
+        };
+        let fleet = FleetServer::new(Fake(self.state.clone()));
+        runtime.spawn(Server::builder().add_service(fleet).serve_with_incoming(UnixListenerStream::new(listener)));
+        self.runtime = Some(runtime);
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// A folder that goes with it.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir().join("coordinator.sock")
+    }
+
+    /// A command line that talks to this coordinator. `HERE` in it is the folder.
+    pub(crate) fn cli(&self, line: &str) -> Cli {
+        let here = self.dir().display().to_string();
+        let server = format!("unix://{}", self.socket().display());
+        let words = line.split_whitespace().map(|word| word.replace("HERE", &here));
+        Cli::new(["--server".to_owned(), server].into_iter().chain(words))
+    }
+}
+
+struct Fake(Arc<Mutex<State>>);
+
+impl Fake {
+    /// What it knows, unless it refuses.
+    fn open(&self) -> Result<MutexGuard<'_, State>, Status> {
+        let state = self.0.lock().unwrap();
+        match &state.refusal {
+            Some(refusal) => Err(refusal.clone().into()),
+            None => Ok(state),
+        }
+    }
+}
+
+fn played(script: Vec<Step>) -> BoxStream<'static, Result<v1::Progress, Status>> {
+    stream::iter(script)
+        .then(|step| async {
+            match step {
+                Step::Say(progress) => Ok(*progress),
+                Step::Fail(status) => Err(status),
+                Step::Hang => std::future::pending().await,
+            }
+        })
+        .boxed()
+}
+
+fn not_here<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("no test asks for this"))
+}
+
+#[tonic::async_trait]
+impl Fleet for Fake {
+    type CreateContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type SetPowerStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type DeleteContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
+
+    async fn create_container(
+        &self,
+        request: Request<v1::CreateContainerRequest>,
+    ) -> Result<Response<Self::CreateContainerStream>, Status> {
+        let mut state = self.open()?;
+        state.creates.push(request.into_inner());
+        let script = state.scripts.pop_front().ok_or_else(|| Status::internal("one create more than scripted"))?;
+        Ok(Response::new(played(script)))
+    }
+
+    async fn list_containers(
+        &self,
+        _: Request<v1::ListContainersRequest>,
+    ) -> Result<Response<v1::ListContainersResponse>, Status> {
+        let containers = self.open()?.containers.clone();
+        Ok(Response::new(v1::ListContainersResponse { containers }))
+    }
+
+    async fn get_container(
+        &self,
+        request: Request<v1::GetContainerRequest>,
+    ) -> Result<Response<v1::GetContainerResponse>, Status> {
+        let user = request.into_inner().user;
+        let state = self.open()?;
+        let listed = || state.containers.iter().find(|container| container.user == user);
+        let found = state.info.as_ref().or_else(listed).cloned();
+        let container = found.ok_or_else(|| Refusal::new(Reason::NotFound, format!("{user} has no machine")))?;
+        Ok(Response::new(v1::GetContainerResponse { container: Some(container), events: Vec::new() }))
+    }
+
+    async fn set_power(&self, _: Request<v1::SetPowerRequest>) -> Result<Response<Self::SetPowerStream>, Status> {
+        not_here()
+    }
+
+    async fn delete_container(
+        &self,
+        request: Request<v1::DeleteContainerRequest>,
+    ) -> Result<Response<Self::DeleteContainerStream>, Status> {
+        let request = request.into_inner();
+        let mut state = self.open()?;
+        state.containers.retain(|container| container.user != request.user);
+        state.deletes.push(request);
+        Ok(Response::new(played(vec![Step::say(super::progress(1, 1, "deleted"))])))
+    }
+
+    async fn add_node(&self, _: Request<v1::AddNodeRequest>) -> Result<Response<v1::Node>, Status> {
+        not_here()
+    }
+
+    async fn list_nodes(&self, _: Request<v1::ListNodesRequest>) -> Result<Response<v1::ListNodesResponse>, Status> {
+        not_here()
+    }
+
+    async fn get_node(&self, _: Request<v1::GetNodeRequest>) -> Result<Response<v1::Node>, Status> {
+        not_here()
+    }
+
+    async fn set_node_policy(&self, _: Request<v1::SetNodePolicyRequest>) -> Result<Response<v1::Node>, Status> {
+        not_here()
+    }
+
+    async fn list_events(&self, _: Request<v1::ListEventsRequest>) -> Result<Response<v1::ListEventsResponse>, Status> {
+        not_here()
+    }
+
+    async fn get_fleet(&self, _: Request<v1::GetFleetRequest>) -> Result<Response<v1::FleetInfo>, Status> {
+        let jump_address = self.open()?.jump_address.clone();
+        Ok(Response::new(v1::FleetInfo { jump_address, ..v1::FleetInfo::default() }))
+    }
+}
