@@ -70,6 +70,10 @@ impl Incus {
     pub(super) fn new(socket: PathBuf) -> Result<Self, HostError> {
         let http = Client::builder()
             .unix_socket(socket.clone())
+            // incusd reads the first bytes of a connection before it accepts the next one. A pool opens connections
+            // ahead of need and keeps them: one that is silent stops incusd for everybody until it is closed. Opening
+            // a unix socket per request costs nothing that can be measured here.
+            .pool_max_idle_per_host(0)
             .build()
             .map_err(|error| HostError::permanent(format!("an http client for {}: {error}", socket.display())))?;
         Ok(Self { http, socket })
