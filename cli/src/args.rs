@@ -70,6 +70,11 @@ pub enum Command {
     Stop(User),
     /// Stop and start a machine.
     Restart(User),
+    /// Change a machine's limits while it runs.
+    Resize(Resize),
+    /// A user's ssh keys.
+    #[command(subcommand)]
+    Key(Key),
     /// Print what belongs into ~/.ssh/config.
     Export(Export),
     /// The servers of the fleet.
@@ -149,6 +154,68 @@ pub struct Delete {
     #[arg(value_parser = user)]
     pub user: Username,
     /// Do not ask.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Change limits; what is not given stays.
+#[derive(Debug, ClapArgs)]
+#[group(id = "limits", required = true, multiple = true, args = ["cpu", "memory", "disk"])]
+pub struct Resize {
+    /// User name; alice-container is understood too.
+    #[arg(value_parser = user)]
+    pub user: Username,
+    /// 4 (a count), 2-4 or 0,2-4 (these CPU ids), 1.5 or 250m (an amount of time).
+    #[arg(long)]
+    pub cpu: Option<Cpu>,
+    /// Such as 4GiB or 4GB.
+    #[arg(long, value_parser = memory)]
+    pub memory: Option<Bytes>,
+    /// Size of the root disk, such as 50GB; never below what is used.
+    #[arg(long, alias = "disk-quota", value_parser = disk)]
+    pub disk: Option<Bytes>,
+    /// Lower memory also below what is in use: processes inside may be killed.
+    #[arg(long)]
+    pub force: bool,
+    /// Show each step and the limits before and after.
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Keys.
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Let these keys in too.
+    Add(KeyFiles),
+    /// The keys that are let in.
+    List(User),
+    /// Let a key in no more; its open sessions are ended.
+    Remove(KeyRemove),
+    /// Let in these keys and no others.
+    Replace(KeyFiles),
+}
+
+/// Keys from files.
+#[derive(Debug, ClapArgs)]
+pub struct KeyFiles {
+    /// User name; alice-container is understood too.
+    #[arg(value_parser = user)]
+    pub user: Username,
+    /// File with public keys, one a line; - is standard input. May be given several times.
+    #[arg(long, required = true, value_name = "FILE")]
+    pub ssh_key: Vec<String>,
+}
+
+/// Keys by fingerprint.
+#[derive(Debug, ClapArgs)]
+pub struct KeyRemove {
+    /// User name; alice-container is understood too.
+    #[arg(value_parser = user)]
+    pub user: Username,
+    /// SHA256:..., as 'key list' prints it.
+    #[arg(required = true)]
+    pub fingerprint: Vec<String>,
+    /// Also the last key: nobody can log in then.
     #[arg(long)]
     pub force: bool,
 }

@@ -56,7 +56,7 @@ impl From<&v1::Container> for Container {
             autostart: spec.autostart,
             image: container.image_alias.clone(),
             image_fingerprint: spec.image_fingerprint,
-            ssh_keys: container.ssh_key_fingerprints.clone(),
+            ssh_keys: container.ssh_keys.iter().map(|key| key.fingerprint.clone()).collect(),
             generation: container.generation,
             detail: container.detail.clone(),
             id: container.id.clone(),

@@ -4,9 +4,10 @@
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use containarium_proto::{
+    cpu::Cpu,
     names::NodeName,
     sizes::Bytes,
-    spec::{Capacity, Fingerprint, Image},
+    spec::{Capacity, Fingerprint, Image, Spec},
 };
 use ipnet::Ipv4Net;
 
@@ -26,6 +27,29 @@ pub(crate) struct Resources {
 }
 
 impl Resources {
+    /// What a container of this spec takes.
+    pub(crate) fn of(spec: &Spec) -> Self {
+        Self { cpu_millis: u64::from(spec.cpu.reserved_millis()), memory_bytes: spec.memory.0, disk_bytes: spec.disk.0 }
+    }
+
+    /// The larger of each.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis.max(other.cpu_millis),
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
+            disk_bytes: self.disk_bytes.max(other.disk_bytes),
+        }
+    }
+
+    /// What this is more than `other`.
+    fn beyond(self, other: Self) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis.saturating_sub(other.cpu_millis),
+            memory_bytes: self.memory_bytes.saturating_sub(other.memory_bytes),
+            disk_bytes: self.disk_bytes.saturating_sub(other.disk_bytes),
+        }
+    }
+
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             cpu_millis: self.cpu_millis.saturating_add(other.cpu_millis),
@@ -39,6 +63,7 @@ impl Resources {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Demand {
     pub(crate) resources: Resources,
+    pub(crate) cpu: Cpu,
     pub(crate) image: Option<Fingerprint>,
 }
 
@@ -126,6 +151,7 @@ pub(crate) fn fit(demand: &Demand, node: &Candidate, overcommit: &Overcommit) ->
     {
         return Err(format!("does not have image {:.12}", image.to_string()));
     }
+    has_cpus(&demand.cpu, capacity.cpus)?;
     let containers = node.addresses.len();
     if containers >= overcommit.max_containers_per_node as usize {
         return Err(format!("holds {containers} containers, the most it may"));
@@ -140,6 +166,28 @@ pub(crate) fn fit(demand: &Demand, node: &Candidate, overcommit: &Overcommit) ->
         promised_permille: fullest(node.reserved.plus(demand.resources), claims.allocatable),
         containers,
     })
+}
+
+/// Whether a container that lives on this node may take `wanted` in place of the `held` that is promised to it. What
+/// lives there may grow whatever the operator's policy says of newcomers.
+pub(crate) fn room_to_grow(
+    held: Resources,
+    wanted: Resources,
+    node: &Candidate,
+    overcommit: &Overcommit,
+) -> Result<(), String> {
+    let capacity = node.capacity.ok_or_else(|| "has not reported its size yet".to_owned())?;
+    Claims::of(node, capacity, overcommit).room_for(wanted.beyond(held))
+}
+
+/// Whether the node has the CPUs that are asked for by number.
+pub(crate) fn has_cpus(cpu: &Cpu, cpus: u32) -> Result<(), String> {
+    match cpu {
+        Cpu::Pinned(ids) if ids.last().is_some_and(|last| *last >= cpus) => {
+            Err(format!("has {cpus} CPUs, with ids from 0"))
+        }
+        Cpu::Pinned(_) | Cpu::Count(_) | Cpu::QuotaMillis(_) => Ok(()),
+    }
 }
 
 /// The machine's word and the operator's word, together.

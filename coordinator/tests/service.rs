@@ -32,7 +32,7 @@ async fn a_container_is_made_used_and_deleted() {
         (alice.phase(), alice.node.as_str(), alice.name.as_str()),
         (Phase::Running, "jump-1", "alice-container")
     );
-    assert_eq!((alice.image_alias.as_str(), alice.ssh_key_fingerprints.len()), ("containarium", 1));
+    assert_eq!((alice.image_alias.as_str(), alice.ssh_keys.len()), ("containarium", 1));
     for agent in &fleet.agents {
         let accounts = agent.node.accounts.lock().unwrap().clone();
         assert_eq!(accounts.len(), 1, "on every node when the create says so");

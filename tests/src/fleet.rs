@@ -306,6 +306,62 @@ impl Fleet {
         self.caller.block_on(async { follow(client.set_power(request).await?.into_inner()).await })
     }
 
+    /// A resize with an id of its own, changing nothing yet.
+    #[must_use]
+    pub fn resize_request(user: &str) -> v1::ResizeContainerRequest {
+        let request_id = uuid::Uuid::new_v4().to_string();
+        v1::ResizeContainerRequest { user: user.into(), request_id, ..Default::default() }
+    }
+
+    /// Changes limits, from a thread of its own.
+    #[must_use]
+    pub fn resize_in_background(&self, request: v1::ResizeContainerRequest) -> Background {
+        let mut client = self.client();
+        let call = async move { follow(client.resize_container(request).await?.into_inner()).await };
+        Background(self.caller.spawn(call))
+    }
+
+    /// Changes limits and follows.
+    ///
+    /// # Errors
+    /// As the coordinator or the link says.
+    pub fn resize(&self, request: v1::ResizeContainerRequest) -> Result<v1::Progress, Status> {
+        self.join(self.resize_in_background(request))
+    }
+
+    /// A change of keys with an id of its own, changing nothing yet.
+    #[must_use]
+    pub fn keys_request(user: &str) -> v1::ChangeKeysRequest {
+        let request_id = uuid::Uuid::new_v4().to_string();
+        v1::ChangeKeysRequest { user: user.into(), request_id, ..Default::default() }
+    }
+
+    /// Changes keys, from a thread of its own.
+    #[must_use]
+    pub fn keys_in_background(&self, request: v1::ChangeKeysRequest) -> Background {
+        let mut client = self.client();
+        let call = async move { follow(client.change_keys(request).await?.into_inner()).await };
+        Background(self.caller.spawn(call))
+    }
+
+    /// Changes keys and follows.
+    ///
+    /// # Errors
+    /// As the coordinator or the link says.
+    pub fn change_keys(&self, request: v1::ChangeKeysRequest) -> Result<v1::Progress, Status> {
+        self.join(self.keys_in_background(request))
+    }
+
+    /// One node as the coordinator sees it.
+    ///
+    /// # Panics
+    /// The coordinator does not answer, or does not know it.
+    #[must_use]
+    pub fn node(&self, name: &str) -> v1::Node {
+        let answer = self.caller.block_on(self.client().get_node(v1::GetNodeRequest { name: name.into() }));
+        answer.expect("the node is known").into_inner()
+    }
+
     /// All containers.
     ///
     /// # Panics

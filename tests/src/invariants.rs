@@ -3,7 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use containarium_proto::v1;
+use containarium_agent::host::sim::SimInstance;
+use containarium_proto::{
+    convert,
+    keys::{Key, KeySet},
+    v1,
+};
 
 use crate::fleet::{Fleet, eventually};
 
@@ -50,11 +55,16 @@ pub fn violations(fleet: &Fleet) -> Vec<String> {
                 Some(c) if c.id != stamp.order.id.to_string() || c.address != stamp.order.address.to_string() => {
                     wrong.push(format!("{}: {name} is not the container that is listed", node.name));
                 }
-                Some(_) => {}
+                Some(c) => wrong.extend(differences(&node.name, c, instance)),
             }
         }
         for name in here.keys().filter(|name| !instances.contains_key(**name)) {
             wrong.push(format!("{}: {name} is missing", node.name));
+        }
+        let promised: u64 = here.values().filter_map(|c| c.spec.as_ref()).map(|spec| spec.memory_bytes).sum();
+        let reserved = fleet.node(&node.name).reserved_memory_bytes;
+        if reserved != promised {
+            wrong.push(format!("{}: {reserved} bytes of memory reserved, {promised} promised", node.name));
         }
         let accounts: BTreeSet<String> = node.host.accounts_now().into_keys().collect();
         if accounts != users {
@@ -62,10 +72,42 @@ pub fn violations(fleet: &Fleet) -> Vec<String> {
         }
         for (name, account) in node.host.accounts_now() {
             let address = listed.iter().find(|c| c.user == name).map(|c| c.address.clone());
+            let keys = listed.iter().find(|c| c.user == name).map(fingerprints).unwrap_or_default();
+            if fingerprints_of(&account.ssh_keys) != keys {
+                wrong.push(format!("{}: account {name} lets in other keys than {keys:?}", node.name));
+            }
             if account.permit.map(|permit| permit.to_string()) != address {
                 wrong.push(format!("{}: {name} may reach {:?}, lives at {address:?}", node.name, account.permit));
             }
         }
+    }
+    wrong
+}
+
+fn fingerprints(container: &v1::Container) -> Vec<String> {
+    container.ssh_keys.iter().map(|key| key.fingerprint.clone()).collect()
+}
+
+fn fingerprints_of(lines: &[String]) -> Vec<String> {
+    let keys = KeySet::from_recorded(lines.iter().map(String::as_str)).expect("keys that were accepted");
+    keys.iter().map(Key::fingerprint).collect()
+}
+
+/// What an instance is, beside what is listed of it.
+fn differences(node: &str, listed: &v1::Container, instance: &SimInstance) -> Vec<String> {
+    let Some(stamp) = &instance.seen.stamp else { return Vec::new() };
+    let order = &stamp.order;
+    let mut wrong = Vec::new();
+    if order.generation.0 != listed.generation {
+        wrong.push(format!("{node}: {} is at generation {}, not {}", listed.name, order.generation, listed.generation));
+    }
+    if Some(convert::spec_to_wire(&order.spec)) != listed.spec {
+        wrong.push(format!("{node}: {} has other limits than listed", listed.name));
+    }
+    // A stopped one gets its keys at its next start.
+    let inside = instance.logins.get(&listed.user).map(|keys| fingerprints_of(keys));
+    if listed.phase() == v1::Phase::Running && inside != Some(fingerprints(listed)) {
+        wrong.push(format!("{node}: {} lets in {inside:?}", listed.name));
     }
     wrong
 }

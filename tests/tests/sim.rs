@@ -6,15 +6,19 @@ use std::{collections::BTreeMap, time::Duration};
 
 use containarium_agent::host::sim::{Fault, SimHost};
 use containarium_proto::{
+    convert,
     error::Reason,
+    node::Usage,
     sizes::Bytes,
     spec::Capacity,
-    v1::{Availability, Phase, PowerAction},
+    v1::{self, Availability, Phase, PowerAction},
 };
 use containarium_tests::{
-    fleet::{Fleet, eventually, refusal},
+    fleet::{Background, Fleet, eventually, refusal},
     invariants::settle,
 };
+
+const OTHER_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPsgqJhcX8Ui+7ZCtnqBF7JhDZ1FE6w2fIV6rJjWTlD other";
 
 fn slow_fleet(count: u8, latency: Duration) -> Fleet {
     let host = |i| SimHost::new(format!("10.100.{i}.0/24").parse().unwrap()).with_latency(latency);
@@ -84,6 +88,127 @@ fn an_agent_killed_at_any_effect_loses_and_doubles_nothing() {
     println!("{cases} cases");
     // Clone, start, login, its stamp, the proxy account; each with three faults.
     assert_eq!(cases, 3 * 5);
+}
+
+/// Runs `operation` on a running container of alice with the agent killed, or the disk full, around each effect in
+/// turn, and checks everything after each. Gives the number of cases.
+fn matrix(operation: impl Fn(&Fleet) -> Background, holds: impl Fn(&Fleet) -> bool) -> u32 {
+    let mut cases = 0;
+    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::DiskFull] {
+        for k in 1.. {
+            let mut fleet = Fleet::of_nodes(1);
+            fleet.create(Fleet::request("alice")).unwrap();
+            let host = fleet.nodes[0].host.clone();
+            host.plan_fault(fault(k));
+            let running = operation(&fleet);
+            let settled = |fleet: &Fleet| holds(fleet) && fleet.phase("alice") == Some(Phase::Running);
+            let reached = restart_when_crashed(&mut fleet, &host, &settled);
+            fleet.join(running).unwrap();
+            settle(&fleet);
+            assert!(holds(&fleet), "{:?}", fault(k));
+            if !reached {
+                break;
+            }
+            cases += 1;
+        }
+    }
+    cases
+}
+
+#[test]
+fn a_resize_survives_a_kill_at_any_effect() {
+    let resize = |fleet: &Fleet| {
+        let request = v1::ResizeContainerRequest { memory_bytes: Some(4 << 30), ..Fleet::resize_request("alice") };
+        fleet.resize_in_background(request)
+    };
+    let resized = |fleet: &Fleet| fleet.list()[0].spec.as_ref().unwrap().memory_bytes == 4 << 30;
+    let boots = |fleet: &Fleet| fleet.nodes[0].host.instances_now()["alice-container"].boots;
+    // One effect: the change of the instance.
+    assert_eq!(matrix(resize, |fleet| resized(fleet) && boots(fleet) == 1), 3);
+}
+
+#[test]
+fn a_change_of_keys_survives_a_kill_at_any_effect() {
+    let change = |fleet: &Fleet| {
+        let request =
+            v1::ChangeKeysRequest { add: vec![OTHER_KEY.into()], replace: true, ..Fleet::keys_request("alice") };
+        fleet.keys_in_background(request)
+    };
+    let changed = |fleet: &Fleet| fleet.list()[0].ssh_keys.iter().any(|key| key.comment == "other");
+    // The stamp of the order, the login, its stamp, the proxy account.
+    assert_eq!(matrix(change, changed), 3 * 4);
+}
+
+#[test]
+fn limits_change_without_a_restart_and_give_back_what_they_took() {
+    let fleet = Fleet::of_nodes(2);
+    let home = fleet.create(Fleet::request("alice")).unwrap().container.unwrap();
+    let resize = |cpu: Option<&str>, memory: Option<u64>, disk: Option<u64>| {
+        let cpu = cpu.map(|cpu| convert::cpu_to_wire(&cpu.parse().unwrap()));
+        fleet.resize(v1::ResizeContainerRequest {
+            cpu,
+            memory_bytes: memory,
+            disk_bytes: disk,
+            ..Fleet::resize_request("alice")
+        })
+    };
+    let bigger = resize(Some("1.5"), Some(8 << 30), None).unwrap().container.unwrap();
+    assert_eq!(bigger.spec.as_ref().unwrap().memory_bytes, 8 << 30);
+    assert_eq!(bigger.spec.unwrap().disk_bytes, home.spec.unwrap().disk_bytes, "what is not given stays");
+    settle(&fleet);
+    // The same again is no change.
+    assert_eq!(resize(None, Some(8 << 30), None).unwrap().container.unwrap().generation, bigger.generation);
+
+    let host = fleet.nodes.iter().find(|node| node.name == home.node).unwrap().host.clone();
+    host.set_usage(Usage { memory: Bytes(3 << 30), disk: Some(Bytes(5_000_000_000)) });
+    let below = refusal(&resize(None, Some(2 << 30), None).unwrap_err());
+    assert_eq!(below.reason, Reason::Refused);
+    assert!(below.message.contains("3GiB") && below.message.contains("2GiB"), "{below}");
+    let below = refusal(&resize(None, None, Some(4_000_000_000)).unwrap_err());
+    assert!(below.message.contains("5GB") && below.message.contains("4GB"), "{below}");
+    let forced =
+        v1::ResizeContainerRequest { memory_bytes: Some(2 << 30), force: true, ..Fleet::resize_request("alice") };
+    fleet.resize(forced).unwrap();
+    let no_room = refusal(&resize(None, Some(1 << 50), None).unwrap_err());
+    assert_eq!(no_room.reason, Reason::NoCapacity);
+    assert!(no_room.message.contains(&home.node), "{no_room}");
+    let no_cpu = refusal(&resize(Some("0,200"), None, None).unwrap_err());
+    assert!(no_cpu.message.contains("CPUs"), "{no_cpu}");
+    assert_eq!(refusal(&resize(None, None, None).unwrap_err()).reason, Reason::InvalidArgument);
+    assert_eq!(host.instances_now()["alice-container"].boots, 1);
+    settle(&fleet);
+}
+
+#[test]
+fn keys_come_and_go_everywhere_but_the_last_one_only_by_force() {
+    let fleet = Fleet::of_nodes(2);
+    fleet.create(Fleet::request("alice")).unwrap();
+    let add = v1::ChangeKeysRequest { add: vec![OTHER_KEY.into()], ..Fleet::keys_request("alice") };
+    let both = fleet.change_keys(add.clone()).unwrap().container.unwrap();
+    assert_eq!(both.ssh_keys.len(), 2);
+    settle(&fleet);
+    // A lost reply: the same request again changes nothing.
+    assert_eq!(fleet.change_keys(add).unwrap().container.unwrap().generation, both.generation);
+
+    let remove = |key: &v1::SshKey, force: bool| {
+        let remove_fingerprints = vec![key.fingerprint.clone()];
+        fleet.change_keys(v1::ChangeKeysRequest { remove_fingerprints, force, ..Fleet::keys_request("alice") })
+    };
+    let one = remove(&both.ssh_keys[0], false).unwrap().container.unwrap();
+    assert_eq!(one.ssh_keys, both.ssh_keys[1..]);
+    settle(&fleet);
+    assert_eq!(refusal(&remove(&both.ssh_keys[0], false).unwrap_err()).reason, Reason::NotFound);
+    assert_eq!(refusal(&remove(&both.ssh_keys[1], false).unwrap_err()).reason, Reason::Refused);
+    assert!(remove(&both.ssh_keys[1], true).unwrap().container.unwrap().ssh_keys.is_empty());
+    settle(&fleet);
+
+    // A stopped machine has them at its next start.
+    fleet.power("alice", PowerAction::Stop).unwrap();
+    let add = v1::ChangeKeysRequest { add: vec![OTHER_KEY.into()], replace: true, ..Fleet::keys_request("alice") };
+    fleet.change_keys(add).unwrap();
+    settle(&fleet);
+    fleet.power("alice", PowerAction::Start).unwrap();
+    settle(&fleet);
 }
 
 /// Restarts the agent if its host crashed; true if the planned fault happened before `done`.

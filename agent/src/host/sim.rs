@@ -78,7 +78,8 @@ impl SimHost {
                 disk: Bytes(1_000_000_000_000),
                 disk_used: Bytes(2_000_000_000),
             },
-            ssh_answers: true, usage: Usage::default(),
+            ssh_answers: true,
+            usage: Usage::default(),
             creates: 0,
         };
         Self {

@@ -1,10 +1,10 @@
 //! `create`: everything that can be checked here is checked before anything is dialled; the request keeps one id, so
 //! that however often it has to be sent there is one container.
 
-use std::{io::Read, time::Duration};
+use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
-use containarium_proto::{convert, ids::RequestId, keys::KeySet, v1};
+use containarium_proto::{convert, ids::RequestId, v1};
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tonic::Status;
@@ -12,7 +12,7 @@ use tonic::Status;
 use crate::{
     args::{Create, Format, Global},
     client::Client,
-    commands::{list, progress::Progress},
+    commands::{key, list, progress::Progress},
     errors::{self, Failure},
     output::{self, Verdict},
 };
@@ -21,8 +21,6 @@ use crate::{
 const RETRY_FOR: Duration = Duration::from_secs(60);
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// A key file is small; this bounds what standard input can make us read.
-const MAX_INPUT: u64 = 1 << 20;
 
 pub(crate) async fn run(global: &Global, create: &Create) -> Result<(), Failure> {
     let request = request(create)?;
@@ -39,13 +37,7 @@ pub(crate) async fn run(global: &Global, create: &Create) -> Result<(), Failure>
 }
 
 fn request(create: &Create) -> Result<v1::CreateContainerRequest, Failure> {
-    let mut lines = Vec::new();
-    for file in &create.ssh_key {
-        let text = read_keys(file)?;
-        let keys: KeySet = text.parse().map_err(|error| Failure::usage(format!("{file}: {error}")))?;
-        lines.extend(keys.to_lines());
-    }
-    let keys = KeySet::from_lines(lines.iter().map(String::as_str)).map_err(|e| Failure::usage(e.to_string()))?;
+    let keys = key::read(&create.ssh_key)?;
     Ok(v1::CreateContainerRequest {
         request_id: RequestId::generate().to_string(),
         user: create.user.to_string(),
@@ -58,16 +50,6 @@ fn request(create: &Create) -> Result<v1::CreateContainerRequest, Failure> {
         node: create.node.as_ref().map(ToString::to_string).unwrap_or_default(),
         dry_run: create.dry_run,
     })
-}
-
-fn read_keys(file: &str) -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    let read = match file {
-        "-" => std::io::stdin().take(MAX_INPUT).read_to_end(&mut bytes),
-        path => std::fs::File::open(path).and_then(|opened| opened.take(MAX_INPUT).read_to_end(&mut bytes)),
-    };
-    read.map_err(|error| Failure::usage(format!("reading the key file {file}: {error}")))?;
-    String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{file}: not a text file, so not a public key")))
 }
 
 /// The same request again and again while nobody is there to answer it.

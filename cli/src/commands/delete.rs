@@ -7,7 +7,7 @@ use containarium_proto::v1;
 use crate::{
     args::{Delete, Global},
     client::Client,
-    commands::{list, progress::Progress},
+    commands::{list, progress},
     errors::{self, Failure},
     output,
 };
@@ -29,14 +29,7 @@ pub(crate) async fn run(global: &Global, delete: &Delete) -> Result<(), Failure>
     let request = v1::DeleteContainerRequest { user: user.to_string() };
     let stream =
         client.stream(request, |mut fleet, request| async move { fleet.delete_container(request).await }).await;
-    let mut progress = Progress::new();
-    let outcome = match stream {
-        Ok(stream) => progress.follow(stream).await,
-        Err(status) => Err(status),
-    };
-    progress.end();
-    outcome.map_err(|status| client.failure(&status))?;
-    Ok(())
+    progress::to_the_end(&client, stream).await.map(drop)
 }
 
 fn confirm(container: &str, user: &str) -> Result<(), Failure> {

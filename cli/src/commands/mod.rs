@@ -5,10 +5,12 @@ mod create;
 mod delete;
 mod events;
 mod export;
+mod key;
 mod list;
 mod node;
 mod power;
 mod progress;
+mod resize;
 mod version;
 
 use clap::CommandFactory;
@@ -32,6 +34,8 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Start(user) => power::run(&client()?, format, &user.user, PowerAction::Start).await,
         Command::Stop(user) => power::run(&client()?, format, &user.user, PowerAction::Stop).await,
         Command::Restart(user) => power::run(&client()?, format, &user.user, PowerAction::Restart).await,
+        Command::Resize(resize) => resize::run(&client()?, format, resize).await,
+        Command::Key(key) => key::run(&args.global, key).await,
         Command::Export(export) => export::run(&args.global, export).await,
         Command::Node(node) => node::run(&client()?, format, node).await,
         Command::Events(events) => events::run(&client()?, format, events).await,

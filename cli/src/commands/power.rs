@@ -9,7 +9,7 @@ use containarium_proto::{
 use crate::{
     args::Format,
     client::Client,
-    commands::{list, progress::Progress},
+    commands::{list, progress},
     errors::Failure,
     output,
 };
@@ -19,13 +19,7 @@ pub(crate) async fn run(client: &Client, format: Format, user: &Username, action
         v1::SetPowerRequest { user: user.to_string(), request_id: RequestId::generate().to_string(), action: 0 };
     request.set_action(action);
     let stream = client.stream(request, |mut fleet, request| async move { fleet.set_power(request).await }).await;
-    let mut progress = Progress::new();
-    let outcome = match stream {
-        Ok(stream) => progress.follow(stream).await,
-        Err(status) => Err(status),
-    };
-    progress.end();
-    let last = outcome.map_err(|status| client.failure(&status))?.unwrap_or_default();
+    let last = progress::to_the_end(client, stream).await?;
     let container = list::needed(last.container.as_ref())?;
     output::print(format, &container, |_| format!("{} is {}\n", container.name, container.status))
 }

@@ -6,7 +6,11 @@ use containarium_proto::v1;
 use indicatif::{ProgressBar, ProgressStyle};
 use tonic::{Status, Streaming};
 
-use crate::{errors, output};
+use crate::{
+    client::Client,
+    errors::{self, Failure},
+    output,
+};
 
 /// Often enough to look alive.
 const TICK: Duration = Duration::from_millis(120);
@@ -57,6 +61,20 @@ impl Progress {
             bar.finish();
         }
     }
+}
+
+/// Follows a call to its end and gives its last message.
+pub(crate) async fn to_the_end(
+    client: &Client,
+    stream: Result<Streaming<v1::Progress>, Status>,
+) -> Result<v1::Progress, Failure> {
+    let mut progress = Progress::new();
+    let outcome = match stream {
+        Ok(stream) => progress.follow(stream).await,
+        Err(status) => Err(status),
+    };
+    progress.end();
+    Ok(outcome.map_err(|status| client.failure(&status))?.unwrap_or_default())
 }
 
 fn shown(progress: &v1::Progress) -> String {

@@ -111,7 +111,7 @@ async fn judge(
     {
         return Err(super::refuse::no_such_node(node.as_str()));
     }
-    let mut demand = Demand { resources: resources(create), image: None };
+    let mut demand = Demand { resources: resources(create), cpu: create.cpu.clone(), image: None };
     let chosen = resolve(create, &candidates).map_err(|known| {
         let verdicts = placement::judge(&demand, &candidates, &reign.config.overcommit);
         refuse_image(create, &known, &verdicts)
@@ -203,7 +203,7 @@ async fn insert(
         observed_generation: Generation(0),
         ever_ran: false,
         access_revision,
-        power_request: None,
+        change_request: None,
     })
     .await?;
     tx.note(&name, EventKind::ContainerCreated, &format!("for {}", create.owner)).await?;

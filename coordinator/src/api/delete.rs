@@ -47,7 +47,7 @@ pub(super) async fn order(reign: &Reign, owner: &Username) -> Result<Deleted, Re
             desired: Desired::Absent,
             generation: row.generation.next(),
             access_revision: revision,
-            power_request: None,
+            change_request: None,
             ..row.clone()
         };
         tx.change_order(&next).await?;

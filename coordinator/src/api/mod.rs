@@ -3,14 +3,17 @@
 
 mod create;
 mod delete;
+mod keys;
 mod nodes;
 mod parse;
 mod power;
 mod progress;
 mod refuse;
 mod render;
+mod resize;
 mod serve;
 mod service;
+mod settle;
 mod view;
 
 pub(crate) use serve::{Listeners, serve};

@@ -104,6 +104,7 @@ fn usual_demand(reign: &Reign, candidates: &[Candidate]) -> Demand {
             memory_bytes: defaults.memory.0,
             disk_bytes: defaults.disk.0,
         },
+        cpu: defaults.cpu.clone(),
         image: image.ok().map(|chosen| chosen.fingerprint),
     }
 }

@@ -41,6 +41,28 @@ pub(super) struct Power {
     pub(super) action: Action,
 }
 
+/// A change of limits that could succeed: at least one is set.
+#[derive(Debug, Clone)]
+pub(super) struct Resize {
+    pub(super) request: RequestId,
+    pub(super) owner: Username,
+    pub(super) cpu: Option<Cpu>,
+    pub(super) memory: Option<Bytes>,
+    pub(super) disk: Option<Bytes>,
+    pub(super) force: bool,
+}
+
+/// A change of keys that could succeed.
+#[derive(Debug, Clone)]
+pub(super) struct KeyChange {
+    pub(super) request: RequestId,
+    pub(super) owner: Username,
+    pub(super) add: KeySet,
+    pub(super) replace: bool,
+    pub(super) remove: Vec<String>,
+    pub(super) force: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Start,
@@ -49,12 +71,6 @@ pub(super) enum Action {
 }
 
 pub(super) fn create(request: &v1::CreateContainerRequest, defaults: &Defaults) -> Result<Create, Refusal> {
-    let cpu = match &request.cpu {
-        None => defaults.cpu.clone(),
-        Some(cpu) => convert::cpu_from_wire(cpu).map_err(|e| field(e.to_string(), "give --cpu 4, 2-4, 1.5 or 250m"))?,
-    };
-    let memory = request.memory_bytes.map_or(Ok(defaults.memory), |b| Bytes(b).as_memory());
-    let disk = request.disk_bytes.map_or(Ok(defaults.disk), |b| Bytes(b).as_disk());
     let keys = KeySet::from_lines(request.ssh_keys.iter().map(String::as_str));
     let node = Some(request.node.as_str()).filter(|node| !node.is_empty()).map(node).transpose()?;
     Ok(Create {
@@ -62,9 +78,9 @@ pub(super) fn create(request: &v1::CreateContainerRequest, defaults: &Defaults) 
         hash: hash(request),
         owner: user(&request.user)?,
         keys: keys.map_err(|e| field(format!("ssh key: {e}"), "give --ssh-key with a public key file"))?,
-        cpu,
-        memory: memory.map_err(|e| field(e.to_string(), "give --memory such as 2GiB"))?,
-        disk: disk.map_err(|e| field(e.to_string(), "give --disk such as 20GB"))?,
+        cpu: request.cpu.as_ref().map_or_else(|| Ok(defaults.cpu.clone()), cpu)?,
+        memory: request.memory_bytes.map_or(Ok(defaults.memory), memory)?,
+        disk: request.disk_bytes.map_or(Ok(defaults.disk), disk)?,
         image: image(&request.image, defaults)?,
         autostart: request.autostart,
         node,
@@ -79,6 +95,58 @@ pub(super) fn power(request: &v1::SetPowerRequest) -> Result<Power, Refusal> {
         v1::PowerAction::Restart => Action::Restart,
     };
     Ok(Power { request: request_id(&request.request_id)?, owner: user(&request.user)?, action })
+}
+
+pub(super) fn resize(request: &v1::ResizeContainerRequest) -> Result<Resize, Refusal> {
+    let resize = Resize {
+        request: request_id(&request.request_id)?,
+        owner: user(&request.user)?,
+        cpu: request.cpu.as_ref().map(cpu).transpose()?,
+        memory: request.memory_bytes.map(memory).transpose()?,
+        disk: request.disk_bytes.map(disk).transpose()?,
+        force: request.force,
+    };
+    if resize.cpu.is_none() && resize.memory.is_none() && resize.disk.is_none() {
+        return Err(field("nothing to change is given", "give --cpu, --memory or --disk"));
+    }
+    Ok(resize)
+}
+
+pub(super) fn key_change(request: &v1::ChangeKeysRequest) -> Result<KeyChange, Refusal> {
+    let add = KeySet::from_recorded(request.add.iter().map(String::as_str));
+    let add = add.map_err(|e| field(format!("ssh key: {e}"), "give a public key file"))?;
+    if add.is_empty() && (request.replace || request.remove_fingerprints.is_empty()) {
+        return Err(field("no ssh key is given", "give a public key file"));
+    }
+    if request.replace && !request.remove_fingerprints.is_empty() {
+        return Err(field("replace and remove contradict each other", "replace gives the whole set"));
+    }
+    for fingerprint in &request.remove_fingerprints {
+        if !fingerprint.starts_with("SHA256:") {
+            let message = format!("'{}' is not a fingerprint such as SHA256:...", shown(fingerprint));
+            return Err(field(message, "take it from 'containarium key list'"));
+        }
+    }
+    Ok(KeyChange {
+        request: request_id(&request.request_id)?,
+        owner: user(&request.user)?,
+        add,
+        replace: request.replace,
+        remove: request.remove_fingerprints.clone(),
+        force: request.force,
+    })
+}
+
+fn cpu(wire: &v1::Cpu) -> Result<Cpu, Refusal> {
+    convert::cpu_from_wire(wire).map_err(|e| field(e.to_string(), "give --cpu 4, 2-4, 1.5 or 250m"))
+}
+
+fn memory(bytes: u64) -> Result<Bytes, Refusal> {
+    Bytes(bytes).as_memory().map_err(|e| field(e.to_string(), "give --memory such as 2GiB"))
+}
+
+fn disk(bytes: u64) -> Result<Bytes, Refusal> {
+    Bytes(bytes).as_disk().map_err(|e| field(e.to_string(), "give a disk size such as 20GB"))
 }
 
 pub(super) fn user(name: &str) -> Result<Username, Refusal> {

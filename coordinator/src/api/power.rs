@@ -3,16 +3,14 @@
 
 use containarium_proto::{
     error::{Reason, Refusal},
-    ids::{ContainerId, Generation},
+    names::Username,
     spec::{Desired, Observed},
-    v1,
 };
 
 use super::{
     parse::{Action, Power},
-    progress::{Goal, Look, Said, agent_step, remark},
     refuse::no_such_user,
-    render,
+    settle::Settled,
     view::{self, availability},
 };
 use crate::{
@@ -23,7 +21,7 @@ use crate::{
 };
 
 /// Records the change, if it is one, and gives what to wait for.
-pub(super) async fn set(reign: &Reign, power: &Power) -> Result<Powered, Refusal> {
+pub(super) async fn set(reign: &Reign, power: &Power) -> Result<Settled, Refusal> {
     reign.first_round().await;
     let mut tx = reign.write().await?;
     let rows = tx.reader().of_owner(&power.owner).await?;
@@ -36,7 +34,7 @@ pub(super) async fn set(reign: &Reign, power: &Power) -> Result<Powered, Refusal
     let sights = reign.sights();
     let now = view::observed(&held, &sights);
     if is_asked_for(power, row, &now) {
-        return Ok(Powered::new(row, power.action));
+        return Ok(goal(row, &power.owner));
     }
     refuse_away(&held, &sights)?;
     let next = next_order(power, row);
@@ -49,12 +47,12 @@ pub(super) async fn set(reign: &Reign, power: &Power) -> Result<Powered, Refusal
     tx.note(&power.owner.container_name(), kind, &format!("on {}", row.node)).await?;
     tx.commit().await?;
     reign.wake_all();
-    Ok(Powered::new(&next, power.action))
+    Ok(goal(&next, &power.owner))
 }
 
 /// Whether it is so already, or on its way there.
 fn is_asked_for(power: &Power, row: &PlacementRow, now: &Observed) -> bool {
-    if row.power_request == Some(power.request) {
+    if row.change_request == Some(power.request) {
         return true;
     }
     let on_its_way = matches!(now, Observed::Unknown | Observed::Converging { .. });
@@ -65,7 +63,7 @@ fn is_asked_for(power: &Power, row: &PlacementRow, now: &Observed) -> bool {
     }
 }
 
-fn refuse_away(held: &Held, sights: &Sights) -> Result<(), Refusal> {
+pub(super) fn refuse_away(held: &Held, sights: &Sights) -> Result<(), Refusal> {
     let node = &held.placement.node;
     match availability(node, sights) {
         Availability::Online => Ok(()),
@@ -78,7 +76,7 @@ fn refuse_away(held: &Held, sights: &Sights) -> Result<(), Refusal> {
 
 fn next_order(power: &Power, row: &PlacementRow) -> PlacementRow {
     let mut next =
-        PlacementRow { generation: row.generation.next(), power_request: Some(power.request), ..row.clone() };
+        PlacementRow { generation: row.generation.next(), change_request: Some(power.request), ..row.clone() };
     match power.action {
         Action::Start => next.desired = Desired::Running,
         Action::Stop => next.desired = Desired::Stopped,
@@ -90,57 +88,7 @@ fn next_order(power: &Power, row: &PlacementRow) -> PlacementRow {
     next
 }
 
-/// Waits until the node has said that it is so.
-pub(super) struct Powered {
-    id: ContainerId,
-    generation: Generation,
-    action: Action,
-    said: Said,
-}
-
-impl Powered {
-    fn new(row: &PlacementRow, action: Action) -> Self {
-        Self { id: row.container, generation: row.generation, action, said: Said::default() }
-    }
-}
-
-impl Goal for Powered {
-    async fn look(&mut self, reign: &Reign) -> Result<Look, Refusal> {
-        let sights = reign.sights();
-        let rows = reign.store.reader().await?.of_container(self.id).await?;
-        let current = rows.into_iter().find(|h| h.placement.desired != Desired::Absent);
-        let Some(held) = current.filter(|h| h.placement.generation == self.generation) else {
-            return Err(Refusal::new(Reason::Busy, "another command took over while this one waited")
-                .hint("see 'containarium events'"));
-        };
-        let (user, node) = (held.container.owner.clone(), held.placement.node.clone());
-        let said = match (view::observed(&held, &sights), self.action) {
-            (Observed::Running, Action::Start | Action::Restart) => return Ok(done(held, &sights, "running")),
-            (Observed::Stopped, Action::Stop) => return Ok(done(held, &sights, "stopped")),
-            (Observed::Failed { error, permanent: true }, _) => {
-                return Err(Refusal::new(Reason::ContainerFailed, error)
-                    .hint(format!("see 'containarium info {user}'; repeat the command to try again")));
-            }
-            (Observed::Failed { error, permanent: false }, _) => {
-                self.said.news(remark(format!("failed, trying again: {error}")))
-            }
-            (Observed::Converging { step: at }, _) => self.said.news(agent_step(at, (0, 0))),
-            (Observed::Unknown | Observed::Absent | Observed::Running | Observed::Stopped, _) => None,
-        };
-        if let Some(look) = said {
-            return Ok(look);
-        }
-        if availability(&node, &sights) == Availability::Offline {
-            let message = format!("{node} went away: it is done when the node is back");
-            let container = Some(render::container(&view::view(held, &sights)));
-            return Ok(Look::Done(v1::Progress { container, pending: true, ..remark(message) }));
-        }
-        Ok(Look::Wait(None))
-    }
-}
-
-fn done(held: Held, sights: &Sights, word: &str) -> Look {
-    let message = format!("{} is {word}", held.container.owner.container_name());
-    let container = Some(render::container(&view::view(held, sights)));
-    Look::Done(v1::Progress { container, ..remark(message) })
+fn goal(row: &PlacementRow, owner: &Username) -> Settled {
+    let word = if row.desired == Desired::Stopped { "stopped" } else { "running" };
+    Settled::new(row, format!("{} is {word}", owner.container_name()))
 }

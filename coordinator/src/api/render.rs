@@ -1,6 +1,6 @@
 //! Valid values as messages, one function each.
 
-use containarium_proto::{convert, v1};
+use containarium_proto::{convert, keys::Key, v1};
 
 use super::view::View;
 use crate::{
@@ -24,8 +24,12 @@ pub(super) fn container(view: &View) -> v1::Container {
         image_alias: container.image_alias.clone(),
         created_at_unix_millis: container.created_at,
         generation: placement.generation.0,
-        ssh_key_fingerprints: container.keys.iter().map(containarium_proto::keys::Key::fingerprint).collect(),
+        ssh_keys: container.keys.iter().map(ssh_key).collect(),
     }
+}
+
+fn ssh_key(key: &Key) -> v1::SshKey {
+    v1::SshKey { fingerprint: key.fingerprint(), algorithm: key.algorithm(), comment: key.comment() }
 }
 
 fn phase(phase: Phase) -> v1::Phase {

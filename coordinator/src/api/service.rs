@@ -6,10 +6,10 @@ use containarium_proto::{VERSION, v1};
 use tonic::{Request, Response, Status};
 
 use super::{
-    create, delete, nodes, parse, power,
+    create, delete, keys, nodes, parse, power,
     progress::{self, ProgressStream},
     refuse::no_such_user,
-    render, view,
+    render, resize, view,
 };
 use crate::{node::Drivers, reign::Reign};
 
@@ -28,6 +28,8 @@ pub(super) struct FleetService {
 impl v1::fleet_server::Fleet for FleetService {
     type CreateContainerStream = ProgressStream;
     type SetPowerStream = ProgressStream;
+    type ResizeContainerStream = ProgressStream;
+    type ChangeKeysStream = ProgressStream;
     type DeleteContainerStream = ProgressStream;
 
     #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
@@ -74,6 +76,23 @@ impl v1::fleet_server::Fleet for FleetService {
     async fn set_power(&self, request: Request<v1::SetPowerRequest>) -> Result<Response<ProgressStream>, Status> {
         let power = parse::power(request.get_ref())?;
         let goal = power::set(&self.reign, &power).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
+    async fn resize_container(
+        &self,
+        request: Request<v1::ResizeContainerRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let resize = parse::resize(request.get_ref())?;
+        let goal = resize::order(&self.reign, &self.drivers, &resize).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
+    async fn change_keys(&self, request: Request<v1::ChangeKeysRequest>) -> Result<Response<ProgressStream>, Status> {
+        let change = parse::key_change(request.get_ref())?;
+        let goal = keys::change(&self.reign, &change).await?;
         Ok(Response::new(progress::follow(self.reign.clone(), goal)))
     }
 

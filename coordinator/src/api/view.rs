@@ -61,5 +61,14 @@ pub(super) fn principal(rows: Vec<Held>) -> Vec<Held> {
 /// "2026-11-23 10:00:00 UTC"
 pub(super) fn last_heard(sight: Option<&Sight>) -> String {
     let at = sight.and_then(|s| s.last_seen_at).and_then(DateTime::<Utc>::from_timestamp_millis);
-    at.map_or_else(|| "before this coordinator started".to_owned(), |at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string())
+    at.map_or_else(|| "before this coordinator started".to_owned(), shown)
+}
+
+/// The same of any time, in unix milliseconds.
+pub(super) fn clock(unix_millis: i64) -> String {
+    DateTime::<Utc>::from_timestamp_millis(unix_millis).map(shown).unwrap_or_default()
+}
+
+fn shown(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }

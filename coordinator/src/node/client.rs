@@ -10,14 +10,15 @@ use std::{
 
 use containarium_proto::{
     convert::{self, ConvertError},
-    ids::AccessRevision,
+    ids::{AccessRevision, ContainerId},
     names::NodeName,
-    node::{Account, ContainerReport, NodeReport, Order, Sender},
+    node::{Account, ContainerReport, NodeReport, Order, Sender, Usage},
     pki::{CertsDir, PkiError},
+    sizes::Bytes,
     v1::{self, agent_client::AgentClient as Wire},
 };
 use tonic::{
-    Status,
+    Code, Status,
     transport::{Channel, Endpoint},
 };
 
@@ -136,6 +137,18 @@ impl AgentClient {
         let mut wire = self.wire()?;
         let report = within(wait + self.timings.rpc_deadline, wire.observe(request)).await?;
         Ok(convert::node_report_from_wire(&report)?)
+    }
+
+    /// What a container uses at this moment; `None`: the node does not have it.
+    pub(crate) async fn usage(&self, container: ContainerId) -> Result<Option<Usage>, CallError> {
+        let sender = Some(convert::sender_to_wire(self.sender));
+        let request = v1::GetUsageRequest { sender, container_id: container.to_string() };
+        let mut wire = self.wire()?;
+        match within(self.timings.rpc_deadline, wire.get_usage(request)).await {
+            Ok(usage) => Ok(Some(Usage { memory: Bytes(usage.memory_bytes), disk: usage.disk_bytes.map(Bytes) })),
+            Err(CallError::Refused(status)) if status.code() == Code::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) async fn sync_access(

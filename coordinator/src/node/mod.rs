@@ -34,40 +34,52 @@ pub(crate) use client::check_address;
 /// The drivers of all nodes. Dropping it stops them.
 pub(crate) struct Drivers {
     reign: Arc<Reign>,
-    tasks: Mutex<BTreeMap<NodeName, AbortOnDropHandle<()>>>,
+    running: Mutex<BTreeMap<NodeName, Driver>>,
+}
+
+struct Driver {
+    client: Arc<AgentClient>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Drivers {
     pub(crate) fn new(reign: Arc<Reign>) -> Self {
-        Self { reign, tasks: Mutex::default() }
+        Self { reign, running: Mutex::default() }
     }
 
     /// Starts a node's driver unless it runs.
     pub(crate) fn ensure(&self, name: &NodeName, address: &str) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if tasks.contains_key(name) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.contains_key(name) {
             return;
         }
         let live = self.reign.live(name);
-        let client = AgentClient::new(name.clone(), address.to_owned(), &self.reign);
+        let client = Arc::new(AgentClient::new(name.clone(), address.to_owned(), &self.reign));
         let guard = MustNotEnd { reign: self.reign.clone(), name: format!("driver of {name}") };
-        let reign = self.reign.clone();
+        let (reign, calls) = (self.reign.clone(), client.clone());
         let work = async move {
             let guard = guard;
             tokio::join!(
-                observe::run(&reign, &live, &client),
-                orders::run(&reign, &live, &client),
-                accounts::run(&reign, &live, &client),
+                observe::run(&reign, &live, &calls),
+                orders::run(&reign, &live, &calls),
+                accounts::run(&reign, &live, &calls),
             );
             drop(guard);
         };
         let span = tracing::info_span!("driver", node = %name, term = %self.reign.fence.term());
-        tasks.insert(name.clone(), AbortOnDropHandle::new(tokio::spawn(work.instrument(span))));
+        let task = AbortOnDropHandle::new(tokio::spawn(work.instrument(span)));
+        running.insert(name.clone(), Driver { client, _task: task });
+    }
+
+    /// For the questions of the API; orders go through the driver.
+    pub(crate) fn client(&self, name: &NodeName) -> Option<Arc<AgentClient>> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.get(name).map(|driver| driver.client.clone())
     }
 
     /// Stops all drivers.
     pub(crate) fn stop(&self) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

@@ -8,6 +8,7 @@ use containarium_proto::{
 
 use super::plan::{self, Finding};
 use crate::{
+    placement::Resources,
     reign::Reign,
     store::{EventKind, Held, NodeFacts, NodeRow, StoreError, WriteTx},
 };
@@ -88,6 +89,10 @@ async fn settle(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<()
     let row = &held.placement;
     if !tx.record_observed((row.container, &row.node), row.generation, observed).await? {
         return Ok(());
+    }
+    let exactly = Resources::of(&row.spec);
+    if matches!(observed, Observed::Running | Observed::Stopped) && row.reserved != exactly {
+        tx.reserve_exactly(row, exactly).await?;
     }
     let (node, address) = (&row.node, row.address);
     let (kind, message) = match observed {

@@ -29,7 +29,7 @@ fn node(index: u8) -> Candidate {
 }
 
 fn demand(cpu_millis: u64, memory_bytes: u64, disk_bytes: u64) -> Demand {
-    Demand { resources: Resources { cpu_millis, memory_bytes, disk_bytes }, image: Some(image()) }
+    Demand { resources: Resources { cpu_millis, memory_bytes, disk_bytes }, cpu: Cpu::Count(1), image: Some(image()) }
 }
 
 fn usual() -> Demand {

@@ -3,6 +3,7 @@
 
 use containarium_proto::{
     ids::{AccessRevision, ContainerId, Generation},
+    keys::KeySet,
     names::NodeName,
     spec::{Desired, Observed},
 };
@@ -12,6 +13,7 @@ use super::{
     ContainerRow, PlacementRow, StoreError, WriteTx, failed,
     rows::{desired_text, to_json},
 };
+use crate::placement::Resources;
 
 impl WriteTx {
     /// To be called in every transaction that changes who has an account or where it leads.
@@ -61,7 +63,7 @@ impl WriteTx {
             .bind(placement.observed_generation.0.cast_signed())
             .bind(i64::from(placement.ever_ran))
             .bind(placement.access_revision.0.cast_signed())
-            .bind(placement.power_request.map(|r| r.to_string()).unwrap_or_default())
+            .bind(placement.change_request.map(|r| r.to_string()).unwrap_or_default())
             .execute(self.connection())
             .await
             .map(drop)
@@ -71,7 +73,7 @@ impl WriteTx {
     /// Gives a placement its next order. `wanted.generation` is the new one; the row must be at the one before (I4).
     pub(crate) async fn change_order(&mut self, wanted: &PlacementRow) -> Result<(), StoreError> {
         let sql = "UPDATE placement SET desired = $3, generation = $4, spec = $5, access_revision = $6, \
-                   request_id = $7 WHERE container_id = $1 AND node = $2 AND generation < $4";
+                   request_id = $7, cpu_millis = $8, memory_bytes = $9, disk_bytes = $10 WHERE container_id = $1 AND node = $2 AND generation < $4";
         sqlx::query(sql)
             .bind(wanted.container.to_string())
             .bind(wanted.node.as_str())
@@ -79,11 +81,38 @@ impl WriteTx {
             .bind(wanted.generation.0.cast_signed())
             .bind(to_json("spec", &wanted.spec)?)
             .bind(wanted.access_revision.0.cast_signed())
-            .bind(wanted.power_request.map(|r| r.to_string()).unwrap_or_default())
+            .bind(wanted.change_request.map(|r| r.to_string()).unwrap_or_default())
+            .bind(wanted.reserved.cpu_millis.cast_signed())
+            .bind(wanted.reserved.memory_bytes.cast_signed())
+            .bind(wanted.reserved.disk_bytes.cast_signed())
             .execute(self.connection())
             .await
             .map(drop)
             .map_err(failed("changing an order"))
+    }
+
+    /// Replaces a user's keys. Every placement of the container needs a next order with it (I4).
+    pub(crate) async fn change_keys(&mut self, container: ContainerId, keys: &KeySet) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE container SET keys = $2 WHERE id = $1").bind(container.to_string());
+        let update = update.bind(to_json("keys", keys)?).execute(self.connection());
+        update.await.map(drop).map_err(failed("changing keys"))
+    }
+
+    /// Gives back what a placement no longer needs, once its node has carried out the generation that needs less.
+    pub(crate) async fn reserve_exactly(&mut self, row: &PlacementRow, exactly: Resources) -> Result<(), StoreError> {
+        let sql = "UPDATE placement SET cpu_millis = $4, memory_bytes = $5, disk_bytes = $6 \
+                   WHERE container_id = $1 AND node = $2 AND generation = $3";
+        sqlx::query(sql)
+            .bind(row.container.to_string())
+            .bind(row.node.as_str())
+            .bind(row.generation.0.cast_signed())
+            .bind(exactly.cpu_millis.cast_signed())
+            .bind(exactly.memory_bytes.cast_signed())
+            .bind(exactly.disk_bytes.cast_signed())
+            .execute(self.connection())
+            .await
+            .map(drop)
+            .map_err(failed("giving back a reservation"))
     }
 
     /// Notes what was seen of one generation; false if the row has moved on to another.

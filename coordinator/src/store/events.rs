@@ -50,6 +50,8 @@ kinds! {
     ContainerStarting = "container.starting",
     ContainerStopping = "container.stopping",
     ContainerRestarting = "container.restarting",
+    ContainerResizing = "container.resizing",
+    ContainerKeys = "container.keys",
     ContainerDeleting = "container.deleting",
     ContainerDeleted = "container.deleted",
     NodeAdded = "node.added",

@@ -21,7 +21,7 @@ macro_rules! held {
         concat!(
             "SELECT c.id, c.owner, c.image_alias, c.keys, c.pinned, c.request_id, c.request_hash, c.created_at, ",
             "p.node, p.desired, p.generation, p.spec, p.cpu_millis, p.memory_bytes, p.disk_bytes, p.address, ",
-            "p.observed, p.observed_generation, p.ever_ran, p.access_revision, p.request_id AS power_request ",
+            "p.observed, p.observed_generation, p.ever_ran, p.access_revision, p.request_id AS change_request ",
             "FROM container c JOIN placement p ON p.container_id = c.id ",
             $rest
         )

@@ -85,7 +85,7 @@ pub(crate) struct PlacementRow {
     pub(crate) observed_generation: Generation,
     pub(crate) ever_ran: bool,
     pub(crate) access_revision: AccessRevision,
-    pub(crate) power_request: Option<RequestId>,
+    pub(crate) change_request: Option<RequestId>,
 }
 
 impl PlacementRow {
@@ -180,9 +180,9 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
         request_hash: text(row, "request_hash")?,
         created_at: signed(row, "created_at")?,
     };
-    let power_request = match text(row, "power_request")?.as_str() {
+    let change_request = match text(row, "change_request")?.as_str() {
         "" => None,
-        request => Some(request.parse().map_err(|e| corrupt("power_request", e))?),
+        request => Some(request.parse().map_err(|e| corrupt("change_request", e))?),
     };
     let placement = PlacementRow {
         container: id,
@@ -196,7 +196,7 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
         observed_generation: Generation(number(row, "observed_generation")?),
         ever_ran: signed(row, "ever_ran")? != 0,
         access_revision: AccessRevision(number(row, "access_revision")?),
-        power_request,
+        change_request,
     };
     Ok(Held { container, placement })
 }

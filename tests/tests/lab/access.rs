@@ -8,7 +8,7 @@ use containarium_tests::lab::{Lab, Person, eventually};
 use crate::scenario;
 
 /// The jump server that a person's connection from `client` goes through, as the container sees it.
-fn via(lab: &Lab, person: &Person, client: &str) -> Result<String> {
+pub(crate) fn via(lab: &Lab, person: &Person, client: &str) -> Result<String> {
     let dev = format!("{}-dev", person.name);
     let answer = lab.ssh_from(client, person, &[&dev, "echo ${SSH_CONNECTION%% *} $(hostname)"])?.ok()?.out;
     let (from, host) = answer.split_once(' ').context("two words")?;

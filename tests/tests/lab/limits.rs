@@ -13,7 +13,7 @@ fn with_cpu(lab: &Lab, user: &str, cpu: &str) -> Result<containarium_tests::lab:
     Ok(person)
 }
 
-fn cgroup_file(lab: &Lab, user: &str, v1: &str, v2: &str) -> Result<String> {
+pub(crate) fn cgroup_file(lab: &Lab, user: &str, v1: &str, v2: &str) -> Result<String> {
     // Read from the node: which hierarchy Incus uses depends on the kernel.
     let node = lab.container(user)?["node"].as_str().context("node")?.to_owned();
     let line = format!(

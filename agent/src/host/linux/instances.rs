@@ -2,7 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use containarium_proto::{cpu::Cpu, ids::FleetId, keys::KeySet, names::Username, node::{Order, Usage}, sizes::Bytes};
+use containarium_proto::{
+    cpu::Cpu,
+    ids::FleetId,
+    keys::KeySet,
+    names::Username,
+    node::{Order, Usage},
+    sizes::Bytes,
+};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -52,8 +59,7 @@ struct State {
 
 #[derive(Debug, Deserialize)]
 struct Used {
-    #[serde(default)]
-    usage: u64,
+    usage: i64,
 }
 
 impl From<Raw> for Instance {
@@ -125,11 +131,12 @@ impl LinuxHost {
     }
 
     pub(super) async fn read_usage(&self, name: &str) -> Result<Option<Usage>, HostError> {
-        let state = self.incus.get::<State>(&format!("reading the use of {name}"), &format!("/instances/{name}/state"));
-        match state.await {
+        let path = format!("/instances/{name}/state");
+        match self.incus.get::<State>(&format!("reading the use of {name}"), &path).await {
             Ok(State { memory, disk }) => Ok(Some(Usage {
-                memory: Bytes(memory.usage),
-                disk: disk.unwrap_or_default().get("root").map(|root| Bytes(root.usage)),
+                memory: Bytes(u64::try_from(memory.usage).unwrap_or_default()),
+                // Storage that cannot tell leaves it out, or says less than nothing.
+                disk: disk.unwrap_or_default().get("root").and_then(|root| u64::try_from(root.usage).ok()).map(Bytes),
             })),
             Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(None),
             Err(failure) => Err(failure.into()),

@@ -154,6 +154,8 @@ fn not_here<T>() -> Result<Response<T>, Status> {
 impl Fleet for Fake {
     type CreateContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type SetPowerStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type ResizeContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type ChangeKeysStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type DeleteContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
 
     async fn create_container(
@@ -187,6 +189,17 @@ impl Fleet for Fake {
     }
 
     async fn set_power(&self, _: Request<v1::SetPowerRequest>) -> Result<Response<Self::SetPowerStream>, Status> {
+        not_here()
+    }
+
+    async fn resize_container(
+        &self,
+        _: Request<v1::ResizeContainerRequest>,
+    ) -> Result<Response<Self::ResizeContainerStream>, Status> {
+        not_here()
+    }
+
+    async fn change_keys(&self, _: Request<v1::ChangeKeysRequest>) -> Result<Response<Self::ChangeKeysStream>, Status> {
         not_here()
     }
 

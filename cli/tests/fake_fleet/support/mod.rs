@@ -44,7 +44,11 @@ pub(crate) fn container(user: &str, address: &str) -> v1::Container {
         image_alias: "dev".to_owned(),
         created_at_unix_millis: 1_750_000_000_123,
         generation: 3,
-        ssh_key_fingerprints: vec!["SHA256:AAAA".to_owned()],
+        ssh_keys: vec![v1::SshKey {
+            fingerprint: "SHA256:AAAA".to_owned(),
+            algorithm: "ssh-ed25519".to_owned(),
+            comment: String::new(),
+        }],
         ..v1::Container::default()
     }
 }

@@ -1,0 +1,103 @@
+//! Waiting for a change of a container that exists: until its node has carried it out and, where accounts changed, until
+//! every server that answers has them. It must never change anything.
+
+use std::time::Instant;
+
+use containarium_proto::{
+    error::{Reason, Refusal},
+    ids::{AccessRevision, ContainerId, Generation},
+    spec::{Desired, Observed},
+    v1,
+};
+
+use super::{
+    progress::{Goal, Look, Said, agent_step, name_nodes, remark},
+    render,
+    view::{self, availability},
+};
+use crate::{
+    availability::Availability,
+    node::live::Sights,
+    reign::Reign,
+    store::{Held, PlacementRow},
+};
+
+/// Waits until a generation is reached.
+pub(super) struct Settled {
+    id: ContainerId,
+    generation: Generation,
+    desired: Desired,
+    access: Option<AccessRevision>,
+    done: String,
+    said: Said,
+    since: Option<Instant>,
+}
+
+impl Settled {
+    /// Until `row`'s order is carried out; `done` is said then.
+    pub(super) fn new(row: &PlacementRow, done: String) -> Self {
+        let PlacementRow { container: id, generation, desired, .. } = *row;
+        Self { id, generation, desired, access: None, done, said: Said::default(), since: None }
+    }
+
+    /// And until accounts are as of `revision` on every server that answers.
+    pub(super) fn with_access(self, revision: AccessRevision) -> Self {
+        Self { access: Some(revision), ..self }
+    }
+
+    fn finish(&mut self, reign: &Reign, held: Held, sights: &Sights) -> Look {
+        let missing =
+            self.access.map(|revision| reign.without_access(&held.container.owner, revision)).unwrap_or_default();
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let give_up_at = since + reign.config.timings.pending_after;
+        let pending = !missing.is_empty();
+        if pending && Instant::now() < give_up_at {
+            let message = format!("waiting for ssh access on {}", name_nodes(&missing));
+            return self.said.news(remark(message)).unwrap_or(Look::Wait(Some(give_up_at)));
+        }
+        let message = match pending {
+            true => format!("{}, but not yet on {}", self.done, name_nodes(&missing)),
+            false => self.done.clone(),
+        };
+        let container = Some(render::container(&view::view(held, sights)));
+        Look::Done(v1::Progress { container, pending, ..remark(message) })
+    }
+}
+
+impl Goal for Settled {
+    async fn look(&mut self, reign: &Reign) -> Result<Look, Refusal> {
+        let sights = reign.sights();
+        let rows = reign.store.reader().await?.of_container(self.id).await?;
+        // A later order of the same kind includes ours.
+        let ours = |h: &Held| h.placement.desired == self.desired && h.placement.generation >= self.generation;
+        let current = rows.into_iter().find(|h| h.placement.desired != Desired::Absent);
+        let Some(held) = current.filter(ours) else {
+            return Err(Refusal::new(Reason::Busy, "another command took over while this one waited")
+                .hint("see 'containarium events'"));
+        };
+        let (user, node) = (held.container.owner.clone(), held.placement.node.clone());
+        let said = match (view::observed(&held, &sights), self.desired) {
+            (Observed::Running, Desired::Running) | (Observed::Stopped, Desired::Stopped) => {
+                return Ok(self.finish(reign, held, &sights));
+            }
+            (Observed::Failed { error, permanent: true }, _) => {
+                return Err(Refusal::new(Reason::ContainerFailed, error)
+                    .hint(format!("see 'containarium info {user}'; repeat the command to try again")));
+            }
+            (Observed::Failed { error, permanent: false }, _) => {
+                self.said.news(remark(format!("failed, trying again: {error}")))
+            }
+            (Observed::Converging { step: at }, _) => self.said.news(agent_step(at, (0, 0))),
+            (Observed::Unknown | Observed::Absent | Observed::Running | Observed::Stopped, _) => None,
+        };
+        if let Some(look) = said {
+            return Ok(look);
+        }
+        if availability(&node, &sights) == Availability::Offline {
+            let message = format!("{node} went away: it is done when the node is back");
+            let container = Some(render::container(&view::view(held, &sights)));
+            return Ok(Look::Done(v1::Progress { container, pending: true, ..remark(message) }));
+        }
+        Ok(Look::Wait(None))
+    }
+}
