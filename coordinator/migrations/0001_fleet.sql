@@ -56,7 +56,7 @@ CREATE TABLE placement (
     ever_ran BIGINT NOT NULL,
     -- The fleet's access revision that this placement's accounts came with.
     access_revision BIGINT NOT NULL,
-    -- The request that made this generation; empty for the create and for the delete.
+    -- The power request that made this generation; empty for others.
     request_id TEXT NOT NULL,
     PRIMARY KEY (container_id, node)
 );
