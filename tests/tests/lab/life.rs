@@ -47,12 +47,12 @@ fn change(lab: &Lab, alice: &Person) -> Result<()> {
     let quota = cgroup_file(lab, "alice", "cpu.cfs_quota_us", "cpu.max")?;
     ensure!(!quota.starts_with("150000"), "the amount is gone with the set: {quota}");
 
-    // 300 MiB of a tmpfs and 1.5 GB of files are in use.
-    lab.ssh(alice, "head -c 300M /dev/zero > /dev/shm/held; head -c 1500M /dev/urandom > held; sync")?.ok()?;
+    // 300 MiB of a tmpfs and 2.5 GB of files are in use.
+    lab.ssh(alice, "head -c 300M /dev/zero > /dev/shm/held; head -c 2500M /dev/urandom > held; sync")?.ok()?;
     let memory = resize(&["--memory", "256MiB"])?;
     ensure!(memory.code == 9 && memory.err.contains("256MiB"), "memory below use: {memory:?}");
-    let disk = resize(&["--disk", "1GB"])?;
-    ensure!(disk.code == 9 && disk.err.contains("1GB"), "disk below use: {disk:?}");
+    let disk = resize(&["--disk", "2GB"])?;
+    ensure!(disk.code == 9 && disk.err.contains("2GB"), "disk below use: {disk:?}");
     assert_eq!(lab.ssh(alice, "free -m | awk '/Mem:/{print $2}'")?.ok()?.out, "1024");
     let nothing = resize(&[])?;
     assert_eq!(nothing.code, 2, "{nothing:?}");

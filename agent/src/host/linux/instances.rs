@@ -107,6 +107,11 @@ fn cpu_keys(cpu: &Cpu) -> (String, String) {
     }
 }
 
+/// Another spelling of a `limits.cpu`: a leading zero; for no limit, all `cpus` of the machine.
+fn same_cpus(limit: &str, cpus: u32) -> String {
+    if limit.is_empty() { format!("0-{}", cpus.saturating_sub(1)) } else { format!("0{limit}") }
+}
+
 impl LinuxHost {
     fn devices(&self, order: &Order) -> Value {
         json!({
@@ -171,9 +176,28 @@ impl LinuxHost {
     }
 
     pub(super) async fn configure_instance(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
+        self.announce_cpus(order).await?;
         let body = json!({ "config": config(fleet, order)?, "devices": self.devices(order) });
-        let request = self.incus.request(Method::PATCH, &format!("/instances/{}", order.name)).json(&body);
-        Ok(self.incus.operate(&format!("configuring {}", order.name), request, START).await.map(drop)?)
+        self.patch(&order.name, &body).await
+    }
+
+    async fn patch(&self, name: &str, body: &Value) -> Result<(), HostError> {
+        let request = self.incus.request(Method::PATCH, &format!("/instances/{name}")).json(body);
+        Ok(self.incus.operate(&format!("configuring {name}"), request, START).await.map(drop)?)
+    }
+
+    /// incusd spreads containers over CPUs when `limits.cpu` changes, but reads the limits before it has stored the
+    /// change: now and then it spreads by the old ones, and a container keeps them until some other starts or stops.
+    /// So the new limit is stored first under another spelling of the same; the change to the usual one then finds it.
+    async fn announce_cpus(&self, order: &Order) -> Result<(), HostError> {
+        let name = &order.name;
+        let (wanted, _) = cpu_keys(&order.spec.cpu);
+        let raw: Raw = self.incus.get(&format!("reading {name}"), &format!("/instances/{name}")).await?;
+        if raw.config.get("limits.cpu").map_or("", String::as_str) == wanted {
+            return Ok(());
+        }
+        let cpus = self.read_capacity().await?.cpus;
+        self.patch(name, &json!({ "config": { "limits.cpu": same_cpus(&wanted, cpus) } })).await
     }
 
     async fn set_state(&self, name: &str, state: Value, limit: Duration) -> Result<Option<Operation>, Failure> {
@@ -220,9 +244,7 @@ impl LinuxHost {
     }
 
     pub(super) async fn write_login_stamp(&self, name: &str, hash: &str) -> Result<(), HostError> {
-        let request = self.incus.request(Method::PATCH, &format!("/instances/{name}"));
-        let request = request.json(&json!({ "config": { LOGIN_HASH: hash } }));
-        Ok(self.incus.operate(&format!("stamping {name}"), request, START).await.map(drop)?)
+        self.patch(name, &json!({ "config": { LOGIN_HASH: hash } })).await
     }
 
     pub(super) async fn make_login(&self, name: &str, user: &Username, keys: &KeySet) -> Result<(), HostError> {
@@ -333,6 +355,13 @@ mod tests {
         assert_eq!(keys("1.5"), (String::new(), "150ms/100ms".into()));
         assert_eq!(keys("250m"), (String::new(), "25ms/100ms".into()));
         assert_eq!(keys("333m"), (String::new(), "333ms/1000ms".into()));
+    }
+
+    #[test]
+    fn another_spelling_of_the_same_cpus() {
+        assert_eq!(same_cpus("4", 8), "04");
+        assert_eq!(same_cpus("0,2-4", 8), "00,2-4");
+        assert_eq!(same_cpus("", 8), "0-7");
     }
 
     #[test]
