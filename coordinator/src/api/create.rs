@@ -13,7 +13,7 @@ use containarium_proto::{
 
 use super::{
     parse::Create,
-    progress::{Goal, Look, Said, agent_step, name_nodes, remark, step},
+    progress::{AccessWait, Goal, Look, Reach, Said, agent_step, remark, step},
     render,
     view::{self, availability},
 };
@@ -217,13 +217,13 @@ pub(super) struct Created {
     id: ContainerId,
     said: Said,
     said_node: Option<NodeName>,
-    running_since: Option<Instant>,
+    accounts: AccessWait,
     away_since: Option<Instant>,
 }
 
 impl Created {
     pub(super) fn new(id: ContainerId) -> Self {
-        Self { id, said: Said::default(), said_node: None, running_since: None, away_since: None }
+        Self { id, said: Said::default(), said_node: None, accounts: AccessWait::default(), away_since: None }
     }
 
     fn placed(&mut self, held: &Held, total: u32) -> Option<Look> {
@@ -241,17 +241,13 @@ impl Created {
     fn finish(&mut self, reign: &Reign, held: Held, sights: &Sights) -> Look {
         let total = reign.agent_steps() + 2;
         let row = &held.placement;
-        let missing = reign.without_access(&held.container.owner, row.access_revision);
-        let since = *self.running_since.get_or_insert_with(Instant::now);
-        let give_up_at = since + reign.config.timings.pending_after;
-        let pending = !missing.is_empty();
-        if pending && Instant::now() < give_up_at {
-            let message = format!("waiting for ssh access on {}", name_nodes(&missing));
-            return self.said.news(step(total, total, message)).unwrap_or(Look::Wait(Some(give_up_at)));
-        }
-        let message = match pending {
-            true => format!("it runs, but ssh does not work yet through {}", name_nodes(&missing)),
-            false => "ssh access on every server".to_owned(),
+        let (message, pending) = match self.accounts.look(reign, &held.container.owner, row.access_revision) {
+            Reach::Waiting(nodes, until) => {
+                let message = format!("waiting for ssh access on {nodes}");
+                return self.said.news(step(total, total, message)).unwrap_or(Look::Wait(Some(until)));
+            }
+            Reach::All => ("ssh access on every server".to_owned(), false),
+            Reach::Missing(nodes) => (format!("it runs, but ssh does not work yet through {nodes}"), true),
         };
         let container = Some(render::container(&view::view(held, sights)));
         Look::Done(v1::Progress { container, pending, ..step(total, total, message) })

@@ -12,7 +12,7 @@ use containarium_proto::{
 };
 
 use super::{
-    progress::{Goal, Look, Said, agent_step, name_nodes, remark},
+    progress::{AccessWait, Goal, Look, Reach, Said, agent_step, remark},
     refuse::no_such_user,
     render,
     view::{self, availability},
@@ -59,7 +59,15 @@ pub(super) async fn order(reign: &Reign, owner: &Username) -> Result<Deleted, Re
         tx.commit().await?;
         reign.wake_all();
     }
-    Ok(Deleted { id, owner: owner.clone(), revision, asked_at: Instant::now(), container: None, said: Said::default() })
+    Ok(Deleted {
+        id,
+        owner: owner.clone(),
+        revision,
+        asked_at: Instant::now(),
+        accounts: AccessWait::default(),
+        container: None,
+        said: Said::default(),
+    })
 }
 
 /// Waits until nothing is left of it anywhere.
@@ -69,6 +77,7 @@ pub(super) struct Deleted {
     /// Of the set without its account.
     revision: AccessRevision,
     asked_at: Instant,
+    accounts: AccessWait,
     container: Option<v1::Container>,
     said: Said,
 }
@@ -79,17 +88,17 @@ impl Deleted {
     }
 
     /// The rows are gone; the account may not be.
-    fn accounts(&mut self, reign: &Reign, give_up_at: Instant) -> Look {
-        let missing = reign.without_access(&self.owner, self.revision);
-        if missing.is_empty() {
-            return self.end(false, format!("{} is deleted with its data", self.owner.container_name()));
+    fn without_account(&mut self, reign: &Reign) -> Look {
+        match self.accounts.look(reign, &self.owner, self.revision) {
+            Reach::All => self.end(false, format!("{} is deleted with its data", self.owner.container_name())),
+            Reach::Waiting(nodes, until) => {
+                let message = format!("removing the account on {nodes}");
+                self.said.news(remark(message)).unwrap_or(Look::Wait(Some(until)))
+            }
+            Reach::Missing(nodes) => {
+                self.end(true, format!("its data is gone; its account is still to be removed on {nodes}"))
+            }
         }
-        if Instant::now() >= give_up_at {
-            let nodes = name_nodes(&missing);
-            return self.end(true, format!("its data is gone; its account is still to be removed on {nodes}"));
-        }
-        let message = format!("removing the account on {}", name_nodes(&missing));
-        self.said.news(remark(message)).unwrap_or(Look::Wait(Some(give_up_at)))
     }
 
     /// A node still has it.
@@ -142,7 +151,7 @@ impl Goal for Deleted {
         let give_up_at = self.asked_at + reign.config.timings.pending_after;
         let rows = reign.store.reader().await?.of_container(self.id).await?;
         if rows.is_empty() {
-            return Ok(self.accounts(reign, give_up_at));
+            return Ok(self.without_account(reign));
         }
         if rows.iter().any(|held| held.placement.desired != Desired::Absent) {
             return Err(Refusal::new(Reason::Busy, "another command took over while this one waited")

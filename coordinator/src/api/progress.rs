@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Instant};
 
 use containarium_proto::{
     error::{Reason, Refusal},
-    names::NodeName,
+    ids::AccessRevision,
+    names::{NodeName, Username},
     spec::Step,
     v1,
 };
@@ -144,10 +145,38 @@ pub(super) fn agent_step(at: Step, (before, after): (u32, u32)) -> v1::Progress 
 }
 
 /// "jump-1, jump-2 (why)"
-pub(super) fn name_nodes(nodes: &[(NodeName, Option<String>)]) -> String {
+fn name_nodes(nodes: &[(NodeName, Option<String>)]) -> String {
     let one = |(node, why): &(NodeName, Option<String>)| match why {
         Some(why) => format!("{node} ({why})"),
         None => node.to_string(),
     };
     nodes.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// How far a user's account has come, among the servers that answer.
+pub(super) enum Reach {
+    /// Everywhere.
+    All,
+    /// Not yet on these; worth waiting until then.
+    Waiting(String, Instant),
+    /// Still not on these: whoever waits is let go.
+    Missing(String),
+}
+
+/// Waits for a user's account on every server that answers, but not for one that cannot make it.
+#[derive(Debug, Default)]
+pub(super) struct AccessWait {
+    since: Option<Instant>,
+}
+
+impl AccessWait {
+    pub(super) fn look(&mut self, reign: &Reign, user: &Username, revision: AccessRevision) -> Reach {
+        let missing = reign.without_access(user, revision);
+        let give_up_at = *self.since.get_or_insert_with(Instant::now) + reign.config.timings.pending_after;
+        match (missing.is_empty(), Instant::now() < give_up_at) {
+            (true, _) => Reach::All,
+            (false, true) => Reach::Waiting(name_nodes(&missing), give_up_at),
+            (false, false) => Reach::Missing(name_nodes(&missing)),
+        }
+    }
 }

@@ -1,8 +1,6 @@
 //! Waiting for a change of a container that exists: until its node has carried it out and, where accounts changed, until
 //! every server that answers has them. It must never change anything.
 
-use std::time::Instant;
-
 use containarium_proto::{
     error::{Reason, Refusal},
     ids::{AccessRevision, ContainerId, Generation},
@@ -11,7 +9,7 @@ use containarium_proto::{
 };
 
 use super::{
-    progress::{Goal, Look, Said, agent_step, name_nodes, remark},
+    progress::{AccessWait, Goal, Look, Reach, Said, agent_step, remark},
     render,
     view::{self, availability},
 };
@@ -30,14 +28,14 @@ pub(super) struct Settled {
     access: Option<AccessRevision>,
     done: String,
     said: Said,
-    since: Option<Instant>,
+    accounts: AccessWait,
 }
 
 impl Settled {
     /// Until `row`'s order is carried out; `done` is said then.
     pub(super) fn new(row: &PlacementRow, done: String) -> Self {
         let PlacementRow { container: id, generation, desired, .. } = *row;
-        Self { id, generation, desired, access: None, done, said: Said::default(), since: None }
+        Self { id, generation, desired, access: None, done, said: Said::default(), accounts: AccessWait::default() }
     }
 
     /// And until accounts are as of `revision` on every server that answers.
@@ -46,18 +44,17 @@ impl Settled {
     }
 
     fn finish(&mut self, reign: &Reign, held: Held, sights: &Sights) -> Look {
-        let missing =
-            self.access.map(|revision| reign.without_access(&held.container.owner, revision)).unwrap_or_default();
-        let since = *self.since.get_or_insert_with(Instant::now);
-        let give_up_at = since + reign.config.timings.pending_after;
-        let pending = !missing.is_empty();
-        if pending && Instant::now() < give_up_at {
-            let message = format!("waiting for ssh access on {}", name_nodes(&missing));
-            return self.said.news(remark(message)).unwrap_or(Look::Wait(Some(give_up_at)));
-        }
-        let message = match pending {
-            true => format!("{}, but not yet on {}", self.done, name_nodes(&missing)),
-            false => self.done.clone(),
+        let reach = match self.access {
+            Some(revision) => self.accounts.look(reign, &held.container.owner, revision),
+            None => Reach::All,
+        };
+        let (message, pending) = match reach {
+            Reach::Waiting(nodes, until) => {
+                let message = format!("waiting for ssh access on {nodes}");
+                return self.said.news(remark(message)).unwrap_or(Look::Wait(Some(until)));
+            }
+            Reach::All => (self.done.clone(), false),
+            Reach::Missing(nodes) => (format!("{}, but not yet on {nodes}", self.done), true),
         };
         let container = Some(render::container(&view::view(held, sights)));
         Look::Done(v1::Progress { container, pending, ..remark(message) })
