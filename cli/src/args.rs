@@ -57,9 +57,9 @@ pub enum Format {
 pub enum Command {
     /// Make a user's machine on the least-loaded server.
     Create(Create),
-    /// All machines.
+    /// All machines, or those that match.
     #[command(visible_alias = "ls")]
-    List,
+    List(List),
     /// One machine, with its latest events.
     Info(User),
     /// Destroy a machine with all its data.
@@ -145,6 +145,62 @@ fn memory(text: &str) -> Result<Bytes, String> {
 fn disk(text: &str) -> Result<Bytes, String> {
     let size: Bytes = text.parse().map_err(|error| format!("{error}"))?;
     size.as_disk().map_err(|error| error.to_string())
+}
+
+/// Which machines, in which order.
+#[derive(Debug, Default, ClapArgs)]
+pub struct List {
+    /// Only on this server. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub node: Vec<NodeName>,
+    /// Only in this state. May be given several times.
+    #[arg(long, value_enum, ignore_case = true)]
+    pub status: Vec<Status>,
+    /// Only users whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub user: Option<String>,
+    /// What comes first: the largest, the newest, or the first of the alphabet.
+    #[arg(long, value_enum, default_value = "user")]
+    pub sort: Sort,
+}
+
+/// A machine's state, as `list` prints it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Status {
+    /// Not yet ready for the first time.
+    Creating,
+    /// Ssh works.
+    Running,
+    /// Not started.
+    Stopped,
+    /// A change is under way.
+    Updating,
+    /// Being destroyed.
+    Deleting,
+    /// Its server tried and failed.
+    Failed,
+    /// Its server does not answer.
+    Unreachable,
+    /// Its server holds nothing of it any more.
+    Lost,
+}
+
+/// An order of machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Sort {
+    /// By name.
+    #[default]
+    User,
+    /// By server, then by name.
+    Node,
+    /// By state, then by name.
+    Status,
+    /// The newest first.
+    Age,
+    /// The largest memory first.
+    Memory,
+    /// The largest disk first.
+    Disk,
 }
 
 /// Destroy a machine.

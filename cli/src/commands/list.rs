@@ -1,10 +1,14 @@
 //! `list` and `info`.
 
-use containarium_proto::{names::Username, v1};
+use containarium_proto::{
+    error::{Reason, Refusal},
+    names::{NodeName, Username},
+    v1,
+};
 use serde::Serialize;
 
 use crate::{
-    args::Format,
+    args::{Format, List, Sort},
     client::Client,
     errors::Failure,
     output::{self, Container, Event},
@@ -16,13 +20,51 @@ struct Containers {
     total_count: usize,
 }
 
-pub(crate) async fn list(client: &Client, format: Format) -> Result<(), Failure> {
+pub(crate) async fn list(client: &Client, format: Format, wanted: &List) -> Result<(), Failure> {
+    if !wanted.node.is_empty() {
+        refuse_unknown(client, &wanted.node).await?;
+    }
     let answer = client
         .read(v1::ListContainersRequest {}, |mut fleet, request| async move { fleet.list_containers(request).await })
         .await?;
-    let containers: Vec<Container> = answer.containers.iter().map(Container::from).collect();
+    let mut containers: Vec<Container> = answer.containers.iter().map(Container::from).collect();
+    containers.retain(|container| matches(wanted, container));
+    sort(wanted.sort, &mut containers);
     let listed = Containers { total_count: containers.len(), containers };
     output::print(format, &listed, |wide| output::container_table(&listed.containers, wide))
+}
+
+/// A misspelt server must not look like an empty one.
+async fn refuse_unknown(client: &Client, wanted: &[NodeName]) -> Result<(), Failure> {
+    let ask = client.read(v1::ListNodesRequest {}, |mut fleet, request| async move { fleet.list_nodes(request).await });
+    let known = ask.await?.nodes;
+    match wanted.iter().find(|name| known.iter().all(|node| node.name != name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let refusal = Refusal::new(Reason::NotFound, format!("there is no node '{name}'"));
+            Err(refusal.hint("see 'containarium node list'").into())
+        }
+    }
+}
+
+fn matches(wanted: &List, container: &Container) -> bool {
+    let List { node, status, user, sort: _ } = wanted;
+    (node.is_empty() || node.iter().any(|name| name.as_str() == container.node))
+        && (status.is_empty() || status.iter().any(|status| format!("{status:?}") == container.status))
+        && user.as_ref().is_none_or(|text| container.user.contains(text))
+}
+
+/// The coordinator gives them by name, and equals stay in that order.
+fn sort(by: Sort, containers: &mut [Container]) {
+    match by {
+        Sort::User => {}
+        Sort::Node => containers.sort_by(|a, b| a.node.cmp(&b.node)),
+        Sort::Status => containers.sort_by(|a, b| a.status.cmp(b.status)),
+        // RFC 3339 in UTC sorts as text.
+        Sort::Age => containers.sort_by(|a, b| b.created_at.cmp(&a.created_at)),
+        Sort::Memory => containers.sort_by_key(|container| std::cmp::Reverse(container.memory_bytes)),
+        Sort::Disk => containers.sort_by_key(|container| std::cmp::Reverse(container.disk_bytes)),
+    }
 }
 
 #[derive(Debug, Serialize)]

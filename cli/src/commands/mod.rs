@@ -28,7 +28,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     let client = || Client::new(&args.global);
     match &args.command {
         Command::Create(create) => create::run(&args.global, create).await,
-        Command::List => list::list(&client()?, format).await,
+        Command::List(wanted) => list::list(&client()?, format, wanted).await,
         Command::Info(user) => list::info(&client()?, format, &user.user).await,
         Command::Delete(delete) => delete::run(&args.global, delete).await,
         Command::Start(user) => power::run(&client()?, format, &user.user, PowerAction::Start).await,

@@ -1,5 +1,6 @@
 //! `list`: the one form programs rely on, and the columns people know.
 
+use containarium_proto::v1;
 use serde_json::{Value, json};
 
 use crate::support::{Coordinator, container};
@@ -84,4 +85,52 @@ fn an_empty_fleet_is_an_empty_list() {
     let yaml: Value = serde_norway::from_str(&fleet.cli("list -o yaml").run().ok()).unwrap();
     assert_eq!(json, yaml);
     assert_eq!(fleet.cli("list").run().ok().lines().count(), 1);
+}
+
+/// alice 4 GiB on jump-1, bob 8 GiB and stopped on jump-2, carol 2 GiB on jump-2 and the newest.
+fn three() -> Coordinator {
+    let of = |user: &str, node: &str, memory: u64, created: i64| {
+        let mut container = container(user, "10.100.1.2");
+        node.clone_into(&mut container.node);
+        container.spec.as_mut().unwrap().memory_bytes = memory << 30;
+        container.created_at_unix_millis = created;
+        container
+    };
+    let mut bob = of("bob", "jump-2", 8, 2_000);
+    bob.phase = v1::Phase::Stopped.into();
+    Coordinator::with([of("alice", "jump-1", 4, 1_000), bob, of("carol", "jump-2", 2, 3_000)])
+}
+
+#[test]
+fn filters_and_orders_are_what_they_say() {
+    let fleet = three();
+    let cases = [
+        ("list", "alice bob carol"),
+        ("list --node jump-2", "bob carol"),
+        ("list --node jump-1 --node jump-2 --status stopped", "bob"),
+        ("list --status running --status Stopped", "alice bob carol"),
+        ("list --user a", "alice carol"),
+        ("list --status lost", ""),
+        ("list --sort memory", "bob alice carol"),
+        ("list --sort age", "carol bob alice"),
+        ("list --sort status", "alice carol bob"),
+        ("list --sort node", "alice bob carol"),
+    ];
+    for (line, users) in cases {
+        let json: Value = serde_json::from_str(&fleet.cli(&format!("{line} -o json")).run().ok()).unwrap();
+        let listed: Vec<&str> =
+            json["containers"].as_array().unwrap().iter().map(|c| c["user"].as_str().unwrap()).collect();
+        assert_eq!(listed.join(" "), users, "{line}");
+        assert_eq!(json["total_count"], listed.len(), "{line}");
+    }
+}
+
+#[test]
+fn a_filter_that_names_nothing_is_refused() {
+    let fleet = three();
+    let unknown = fleet.cli("list --node jump-9").run();
+    assert!(unknown.error(3).contains("jump-9"), "{unknown:?}");
+    for line in ["list --status sleepy", "list --sort colour"] {
+        assert_eq!(fleet.cli(line).run().code, 2, "{line}");
+    }
 }
