@@ -64,6 +64,10 @@ pub enum Command {
     Info(User),
     /// Destroy a machine with all its data.
     Delete(Delete),
+    /// Refuse to delete a machine from now on.
+    Protect(User),
+    /// Let a machine be deleted again.
+    Unprotect(User),
     /// Start a machine.
     Start(User),
     /// Stop a machine; its data stays.

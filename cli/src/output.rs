@@ -27,6 +27,7 @@ pub(crate) struct Container {
     pub(crate) memory_bytes: u64,
     pub(crate) disk_bytes: u64,
     pub(crate) autostart: bool,
+    pub(crate) protected: bool,
     pub(crate) image: String,
     pub(crate) image_fingerprint: String,
     pub(crate) ssh_keys: Vec<String>,
@@ -54,6 +55,7 @@ impl From<&v1::Container> for Container {
             memory_bytes: spec.memory_bytes,
             disk_bytes: spec.disk_bytes,
             autostart: spec.autostart,
+            protected: container.protected,
             image: container.image_alias.clone(),
             image_fingerprint: spec.image_fingerprint,
             ssh_keys: container.ssh_keys.iter().map(|key| key.fingerprint.clone()).collect(),
@@ -242,7 +244,7 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 pub(crate) fn container_table(containers: &[Container], wide: bool) -> String {
     let mut header = vec!["NAME", "USER", "STATUS", "NODE", "IP", "CPU", "MEMORY", "DISK", "AUTOSTART", "AGE"];
     if wide {
-        header.extend(["IMAGE", "GENERATION", "DETAIL"]);
+        header.extend(["PROTECTED", "IMAGE", "GENERATION", "DETAIL"]);
     }
     let row = |c: &Container| {
         let autostart = if c.autostart { "yes" } else { "no" };
@@ -251,7 +253,8 @@ pub(crate) fn container_table(containers: &[Container], wide: bool) -> String {
                 .map(ToOwned::to_owned)
                 .into();
         if wide {
-            row.extend([c.image.clone(), c.generation.to_string(), c.detail.clone()]);
+            let protected = if c.protected { "yes" } else { "no" };
+            row.extend([protected.to_owned(), c.image.clone(), c.generation.to_string(), c.detail.clone()]);
         }
         row
     };

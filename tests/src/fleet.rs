@@ -295,6 +295,16 @@ impl Fleet {
         self.caller.block_on(async { follow(client.delete_container(request).await?.into_inner()).await })
     }
 
+    /// Protects from deletion, or no longer.
+    ///
+    /// # Errors
+    /// As the coordinator or the link says.
+    pub fn protect(&self, user: &str, protected: bool) -> Result<v1::Container, Status> {
+        let mut client = self.client();
+        let request = v1::SetProtectionRequest { user: user.into(), protected };
+        self.caller.block_on(async { Ok(client.set_protection(request).await?.into_inner()) })
+    }
+
     /// Starts, stops or restarts, and follows.
     ///
     /// # Errors

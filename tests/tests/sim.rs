@@ -308,6 +308,25 @@ fn power_does_what_it_says_once() {
 }
 
 #[test]
+fn a_protected_machine_is_deleted_only_after_it_was_unprotected() {
+    let mut fleet = Fleet::of_nodes(1);
+    assert_eq!(refusal(&fleet.protect("alice", true).unwrap_err()).reason, Reason::NotFound);
+    fleet.create(Fleet::request("alice")).unwrap();
+    assert!(fleet.protect("alice", true).unwrap().protected);
+    assert!(fleet.protect("alice", true).unwrap().protected, "saying it twice is saying it once");
+    fleet.kill_coordinator();
+    fleet.start_coordinator();
+    let refused = refusal(&fleet.delete("alice").unwrap_err());
+    assert_eq!(refused.reason, Reason::Refused);
+    assert!(refused.hint.unwrap().contains("unprotect alice"));
+    fleet.power("alice", PowerAction::Restart).unwrap();
+    settle(&fleet);
+    assert!(!fleet.protect("alice", false).unwrap().protected);
+    fleet.delete("alice").unwrap();
+    settle(&fleet);
+}
+
+#[test]
 fn names_that_belong_to_a_node_or_a_user_are_refused() {
     let fleet = Fleet::of_nodes(2);
     fleet.nodes[1].host.add_foreign_user("backupd");

@@ -103,6 +103,7 @@ fn people(info: &Info) -> String {
         ("Memory", c.memory.clone()),
         ("Disk", c.disk.clone()),
         ("Autostart", if c.autostart { "yes" } else { "no" }.to_owned()),
+        ("Protected", if c.protected { "yes" } else { "no" }.to_owned()),
         ("Image", c.image.clone()),
         ("Fingerprint", c.image_fingerprint.clone()),
         ("Keys", c.ssh_keys.join(" ")),

@@ -10,6 +10,7 @@ mod list;
 mod node;
 mod power;
 mod progress;
+mod protect;
 mod resize;
 mod version;
 
@@ -31,6 +32,8 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::List(wanted) => list::list(&client()?, format, wanted).await,
         Command::Info(user) => list::info(&client()?, format, &user.user).await,
         Command::Delete(delete) => delete::run(&args.global, delete).await,
+        Command::Protect(user) => protect::run(&client()?, format, &user.user, true).await,
+        Command::Unprotect(user) => protect::run(&client()?, format, &user.user, false).await,
         Command::Start(user) => power::run(&client()?, format, &user.user, PowerAction::Start).await,
         Command::Stop(user) => power::run(&client()?, format, &user.user, PowerAction::Stop).await,
         Command::Restart(user) => power::run(&client()?, format, &user.user, PowerAction::Restart).await,

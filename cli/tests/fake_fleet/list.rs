@@ -29,6 +29,7 @@ fn json_is_the_documented_form() {
         "memory_bytes": 4_294_967_296_u64,
         "disk_bytes": 50_000_000_000_u64,
         "autostart": true,
+        "protected": false,
         "image": "dev",
         "image_fingerprint": "ab".repeat(32),
         "ssh_keys": ["SHA256:AAAA"],

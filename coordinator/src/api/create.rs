@@ -178,6 +178,7 @@ async fn insert(
         image_alias: chosen.alias,
         keys: create.keys.clone(),
         pinned: create.node.is_some(),
+        protected: false,
         request_id: create.request,
         request_hash: create.hash.clone(),
         created_at: chrono::Utc::now().timestamp_millis(),

@@ -13,6 +13,7 @@ use containarium_proto::{
 
 use super::{
     progress::{AccessWait, Goal, Look, Reach, Said, agent_step, remark},
+    protect::refuse_protected,
     refuse::no_such_user,
     render,
     view::{self, availability},
@@ -29,6 +30,7 @@ pub(super) async fn order(reign: &Reign, owner: &Username) -> Result<Deleted, Re
     let mut tx = reign.write().await?;
     let rows = tx.reader().of_owner(owner).await?;
     let Some(first) = rows.first() else { return Err(no_such_user(owner.as_str())) };
+    refuse_protected(&rows, owner)?;
     let id = first.container.id;
     let (mut revision, mut changed) = (AccessRevision(0), false);
     for held in &rows {

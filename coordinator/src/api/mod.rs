@@ -8,6 +8,7 @@ mod nodes;
 mod parse;
 mod power;
 mod progress;
+mod protect;
 mod refuse;
 mod render;
 mod resize;

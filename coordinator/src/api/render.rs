@@ -25,6 +25,7 @@ pub(super) fn container(view: &View) -> v1::Container {
         created_at_unix_millis: container.created_at,
         generation: placement.generation.0,
         ssh_keys: container.keys.iter().map(ssh_key).collect(),
+        protected: container.protected,
     }
 }
 

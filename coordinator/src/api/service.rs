@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::{
     create, delete, keys, nodes, parse, power,
     progress::{self, ProgressStream},
+    protect,
     refuse::no_such_user,
     render, resize, view,
 };
@@ -94,6 +95,15 @@ impl v1::fleet_server::Fleet for FleetService {
         let change = parse::key_change(request.get_ref())?;
         let goal = keys::change(&self.reign, &change).await?;
         Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, protected = request.get_ref().protected))]
+    async fn set_protection(
+        &self,
+        request: Request<v1::SetProtectionRequest>,
+    ) -> Result<Response<v1::Container>, Status> {
+        let user = parse::user(&request.get_ref().user)?;
+        Ok(Response::new(protect::set(&self.reign, &user, request.get_ref().protected).await?))
     }
 
     #[tracing::instrument(skip_all, fields(user = request.get_ref().user))]

@@ -27,8 +27,8 @@ impl WriteTx {
     }
 
     pub(crate) async fn insert_container(&mut self, container: &ContainerRow) -> Result<(), StoreError> {
-        let sql = "INSERT INTO container (id, owner, name, image_alias, keys, pinned, request_id, request_hash, \
-                   created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        let sql = "INSERT INTO container (id, owner, name, image_alias, keys, pinned, protected, request_id, \
+                   request_hash, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
         sqlx::query(sql)
             .bind(container.id.to_string())
             .bind(container.owner.as_str())
@@ -36,6 +36,7 @@ impl WriteTx {
             .bind(container.image_alias.as_str())
             .bind(to_json("keys", &container.keys)?)
             .bind(i64::from(container.pinned))
+            .bind(i64::from(container.protected))
             .bind(container.request_id.to_string())
             .bind(container.request_hash.as_str())
             .bind(container.created_at)
@@ -96,6 +97,13 @@ impl WriteTx {
         let update = sqlx::query("UPDATE container SET keys = $2 WHERE id = $1").bind(container.to_string());
         let update = update.bind(to_json("keys", keys)?).execute(self.connection());
         update.await.map(drop).map_err(failed("changing keys"))
+    }
+
+    /// Says whether a delete is refused from now on.
+    pub(crate) async fn protect(&mut self, container: ContainerId, protected: bool) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE container SET protected = $2 WHERE id = $1").bind(container.to_string());
+        let update = update.bind(i64::from(protected)).execute(self.connection());
+        update.await.map(drop).map_err(failed("protecting a container"))
     }
 
     /// Gives back what a placement no longer needs, once its node has carried out the generation that needs less.

@@ -52,6 +52,8 @@ kinds! {
     ContainerRestarting = "container.restarting",
     ContainerResizing = "container.resizing",
     ContainerKeys = "container.keys",
+    ContainerProtected = "container.protected",
+    ContainerUnprotected = "container.unprotected",
     ContainerDeleting = "container.deleting",
     ContainerDeleted = "container.deleted",
     NodeAdded = "node.added",

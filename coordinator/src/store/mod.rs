@@ -131,7 +131,10 @@ fn migrator() -> Migrator {
         let sql = sqlx::SqlSafeStr::into_sql_str(sql);
         Migration::new(version, name.into(), MigrationType::Simple, sql, false)
     };
-    Migrator::with_migrations(vec![one(1, "fleet", include_str!("../../migrations/0001_fleet.sql"))])
+    Migrator::with_migrations(vec![
+        one(1, "fleet", include_str!("../../migrations/0001_fleet.sql")),
+        one(2, "protected", include_str!("../../migrations/0002_protected.sql")),
+    ])
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::placement::Resources;
 macro_rules! held {
     ($rest:literal) => {
         concat!(
-            "SELECT c.id, c.owner, c.image_alias, c.keys, c.pinned, c.request_id, c.request_hash, c.created_at, ",
+            "SELECT c.id, c.owner, c.image_alias, c.keys, c.pinned, c.protected, c.request_id, c.request_hash, c.created_at, ",
             "p.node, p.desired, p.generation, p.spec, p.cpu_millis, p.memory_bytes, p.disk_bytes, p.address, ",
             "p.observed, p.observed_generation, p.ever_ran, p.access_revision, p.request_id AS change_request ",
             "FROM container c JOIN placement p ON p.container_id = c.id ",

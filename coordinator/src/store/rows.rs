@@ -65,6 +65,8 @@ pub(crate) struct ContainerRow {
     pub(crate) image_alias: String,
     pub(crate) keys: KeySet,
     pub(crate) pinned: bool,
+    /// A delete is refused.
+    pub(crate) protected: bool,
     pub(crate) request_id: RequestId,
     pub(crate) request_hash: String,
     pub(crate) created_at: i64,
@@ -176,6 +178,7 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
         image_alias: text(row, "image_alias")?,
         keys: json(row, "keys")?,
         pinned: signed(row, "pinned")? != 0,
+        protected: signed(row, "protected")? != 0,
         request_id: parsed(row, "request_id")?,
         request_hash: text(row, "request_hash")?,
         created_at: signed(row, "created_at")?,

@@ -19,6 +19,7 @@ pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
         image_alias: defaults.image,
         keys: KEY.parse().unwrap(),
         pinned: false,
+        protected: false,
         request_id: RequestId::generate(),
         request_hash: "hash".into(),
         created_at: 1,

@@ -203,6 +203,10 @@ impl Fleet for Fake {
         not_here()
     }
 
+    async fn set_protection(&self, _: Request<v1::SetProtectionRequest>) -> Result<Response<v1::Container>, Status> {
+        not_here()
+    }
+
     async fn delete_container(
         &self,
         request: Request<v1::DeleteContainerRequest>,
