@@ -48,6 +48,10 @@ pub struct Args {
     /// Folder with golden images, as deploy/image/bake writes it; each is imported once.
     #[arg(long, env = "CONTAINARIUM_AGENT_IMAGE_DIR")]
     pub image_dir: Option<PathBuf>,
+    /// Where Incus listens for other nodes when containers are moved, as its core.https_address; kept if it has one.
+    /// Without it: port 8443 of the address in --listen.
+    #[arg(long, env = "CONTAINARIUM_AGENT_COPY_LISTEN")]
+    pub copy_listen: Option<SocketAddr>,
     /// File whose text is new at every start of the machine.
     #[arg(long, env = "CONTAINARIUM_AGENT_BOOT_ID_FILE", default_value = "/proc/sys/kernel/random/boot_id")]
     pub boot_id_file: PathBuf,
@@ -81,6 +85,7 @@ impl Args {
             storage_pool: self.storage_pool.clone(),
             network: self.network.clone(),
             image_dir: self.image_dir.clone(),
+            copy_listen: self.copy_listen.unwrap_or(SocketAddr::new(self.listen.ip(), 8443)).to_string(),
         }
     }
 }

@@ -8,9 +8,9 @@ use std::{
 
 use containarium_proto::{
     VERSION,
-    ids::{AccessRevision, ContainerId},
+    ids::{AccessRevision, ContainerId, Generation},
     names::NodeName,
-    node::{ContainerReport, NodeReport, Order},
+    node::{ContainerReport, CopyOffer, NodeReport, Order},
     spec::{Capacity, Image, Observed, Step},
 };
 use tokio::sync::{Notify, watch};
@@ -41,6 +41,10 @@ struct Entry {
     wake: Arc<Notify>,
     /// Whether a task looks after it.
     attended: bool,
+    /// It was here: missing, it is lost.
+    must_exist: bool,
+    /// For the pass of a copy that the order waits for; good once.
+    offer: Option<CopyOffer>,
 }
 
 #[derive(Debug, Default)]
@@ -107,9 +111,10 @@ impl Ledger {
     }
 
     /// Accepts an order or says why not. Equal to what we hold: nothing happens.
-    pub(crate) fn accept(&self, order: Order) -> Result<ContainerReport, Refused> {
+    pub(crate) fn accept(&self, order: Order, must_exist: bool) -> Result<ContainerReport, Refused> {
         let mut books = self.books();
         if let Some(entry) = books.entries.get_mut(&order.id) {
+            entry.must_exist |= must_exist;
             if order.generation < entry.order.generation {
                 return Err(Refused::Older(format!(
                     "{} is at generation {}, this order is {}",
@@ -129,29 +134,33 @@ impl Ledger {
         let id = order.id;
         tracing::info!(container = %order.name, generation = %order.generation, desired = ?order.desired, "ordered");
         let step = Step { index: 0, total: 0, title: "waiting for its turn".to_owned() };
-        self.hold(&mut books, order, Observed::Converging { step });
+        self.hold(&mut books, order, Observed::Converging { step }, must_exist);
         let accepted = report(&id, &books.entries[&id]);
         self.bump(&books);
         Ok(accepted)
     }
 
-    /// Takes over an order found on an instance, unless a newer one is held.
-    pub(crate) fn recall(&self, order: Order) {
+    /// Takes over an order found on an instance, unless a newer one is held. `was_ready`: users have used it.
+    pub(crate) fn recall(&self, order: Order, was_ready: bool) {
         let mut books = self.books();
         let held = books.entries.get(&order.id).map(|entry| entry.order.generation);
         if held.is_none_or(|generation| generation < order.generation) {
-            self.hold(&mut books, order, Observed::Unknown);
+            self.hold(&mut books, order, Observed::Unknown, was_ready);
         }
     }
 
-    fn hold(&self, books: &mut MutexGuard<'_, Books>, order: Order, observed: Observed) {
+    fn hold(&self, books: &mut MutexGuard<'_, Books>, order: Order, observed: Observed, must_exist: bool) {
         let entry = books.entries.entry(order.id).or_insert_with(|| Entry {
             order: order.clone(),
             observed: observed.clone(),
             since: 0,
             wake: Arc::new(Notify::new()),
             attended: false,
+            must_exist: false,
+            offer: None,
         });
+        entry.must_exist |= must_exist;
+        entry.offer = None;
         entry.order = order;
         entry.observed = observed;
         entry.wake.notify_one();
@@ -176,6 +185,29 @@ impl Ledger {
         self.books().entries.get(&id).map(|entry| entry.order.clone())
     }
 
+    pub(crate) fn must_exist(&self, id: ContainerId) -> bool {
+        self.books().entries.get(&id).is_some_and(|entry| entry.must_exist)
+    }
+
+    /// Lays an offer ready for the order that awaits it. False if none does.
+    pub(crate) fn lay_ready(&self, id: ContainerId, generation: Generation, offer: CopyOffer) -> bool {
+        let mut books = self.books();
+        let awaits = |entry: &&mut Entry| {
+            entry.order.generation == generation && entry.observed == Observed::AwaitingCopy && entry.offer.is_none()
+        };
+        let Some(entry) = books.entries.get_mut(&id).filter(awaits) else { return false };
+        entry.offer = Some(offer);
+        entry.wake.notify_one();
+        true
+    }
+
+    /// The offer for exactly this order, if there is one; it is gone then.
+    pub(crate) fn take_offer(&self, order: &Order) -> Option<CopyOffer> {
+        let mut books = self.books();
+        let entry = books.entries.get_mut(&order.id).filter(|e| e.order.generation == order.generation)?;
+        entry.offer.take()
+    }
+
     /// Records what was seen, if it is about the order that is held. True if it is.
     pub(crate) fn observe(&self, order: &Order, observed: Observed) -> bool {
         let mut books = self.books();
@@ -191,6 +223,9 @@ impl Ledger {
                 tracing::info!(container = %order.name, generation = %order.generation, observed = ?other, "observed");
             }
         }
+        // A copy that is arriving may be scrapped and begun anew; what ran, or was stopped by an order, is somebody's.
+        let ready = matches!(observed, Observed::Running | Observed::Stopped);
+        entry.must_exist |= ready && order.copy_pass.is_none();
         entry.observed = observed;
         let now = self.bump(&books);
         if let Some(entry) = books.entries.get_mut(&order.id) {

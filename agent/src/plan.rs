@@ -29,6 +29,8 @@ pub enum Action {
     EnsureLogin,
     /// Until its sshd answers.
     WaitSsh,
+    /// Remove what the copy that brought it here has left.
+    ClearCopy,
 }
 
 /// What to do next.
@@ -38,20 +40,44 @@ pub enum Next {
     Do(Action),
     /// Nothing: it is as wanted.
     Done(Observed),
+    /// A pass of its copy must come from another node.
+    Receive(Arrived),
     /// The instance carries a newer order than the one we hold: hold that one (I4).
     Newer(Box<Order>),
     /// Cannot be done without harm; a person must look.
     Refuse(String),
 }
 
-/// Plans one step. `ssh_answered`: since the instance was last seen to start, its sshd greeted us.
+/// How much of an arriving container is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrived {
+    /// Nothing.
+    Nothing,
+    /// An instance of which no pass has ended: nobody's data yet, and no use.
+    Torn,
+    /// An earlier pass.
+    Earlier,
+}
+
+/// What is known beside the order and the instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Known {
+    /// Since the instance was last seen to start, its sshd greeted us.
+    pub ssh_answered: bool,
+    /// It was here before: if it is not now, it is lost, and an empty one in its place would hide that.
+    pub must_exist: bool,
+}
+
+/// Plans one step.
 #[must_use]
-pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, ssh_answered: bool) -> Next {
+pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known) -> Next {
     let ours = |stamp: &Stamp| stamp.fleet == fleet && stamp.order.id == order.id;
     let (instance, stamp) = match seen.map(|instance| (instance, instance.stamp.as_ref())) {
         Some((instance, Some(stamp))) if ours(stamp) => (instance, stamp),
         // I6: whatever bears this name is not this container, so this container is not here.
         Some(_) | None if order.desired == Desired::Absent => return Next::Done(Observed::Absent),
+        None if order.copy_pass.is_some() => return Next::Receive(Arrived::Nothing),
+        None if known.must_exist => return Next::Done(Observed::Absent),
         None => return Next::Do(Action::Create),
         Some(_) => {
             return Next::Refuse(format!(
@@ -63,6 +89,11 @@ pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, ssh_answered
     if stamp.order.generation > order.generation {
         return Next::Newer(Box::new(stamp.order.clone()));
     }
+    if order.desired != Desired::Absent
+        && let Some(next) = arrival(order, stamp, instance.power)
+    {
+        return next;
+    }
     match (order.desired, instance.power) {
         // I5: only here, on an order of Absent with this id, is anything destroyed.
         (Desired::Absent, Power::Running) => Next::Do(Action::Stop(StopMode::Force)),
@@ -73,17 +104,41 @@ pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, ssh_answered
         }
         (Desired::Running | Desired::Stopped, _) if stamp.order != *order => Next::Do(Action::Configure),
         (Desired::Stopped, Power::Running) => Next::Do(Action::Stop(StopMode::Graceful)),
+        (Desired::Stopped, Power::Stopped) if left_by_copy(order, stamp) => Next::Do(Action::ClearCopy),
         (Desired::Stopped, Power::Stopped) => Next::Done(Observed::Stopped),
         (Desired::Running, Power::Stopped) => Next::Do(Action::Start),
         (Desired::Running, Power::Running) => {
             if stamp.login.as_deref() != Some(login_hash(&order.owner, &order.keys).as_str()) {
                 Next::Do(Action::EnsureLogin)
-            } else if ssh_answered {
-                Next::Done(Observed::Running)
-            } else {
+            } else if !known.ssh_answered {
                 Next::Do(Action::WaitSsh)
+            } else if left_by_copy(order, stamp) {
+                Next::Do(Action::ClearCopy)
+            } else {
+                Next::Done(Observed::Running)
             }
         }
+    }
+}
+
+fn left_by_copy(order: &Order, stamp: &Stamp) -> bool {
+    order.copy_pass.is_none() && stamp.copied.is_some()
+}
+
+/// What an instance that is arriving, or has just arrived, lacks as a copy.
+fn arrival(order: &Order, stamp: &Stamp, power: Power) -> Option<Next> {
+    match (order.copy_pass, stamp.order.copy_pass) {
+        (None, None) => None,
+        (None, Some(pass)) if stamp.copied >= Some(pass) => None,
+        (None, Some(_)) => Some(Next::Refuse(format!("the copy of {} is not whole: it is not started", order.name))),
+        // I5: it lives here; a copy over it would destroy it.
+        (Some(_), None) => Some(Next::Refuse(format!("{} lives on this node: nothing is copied over it", order.name))),
+        (Some(_), Some(_)) if power == Power::Running => Some(Next::Do(Action::Stop(StopMode::Force))),
+        (Some(pass), Some(_)) => match stamp.copied {
+            None => Some(Next::Receive(Arrived::Torn)),
+            Some(copied) if copied < pass => Some(Next::Receive(Arrived::Earlier)),
+            Some(_) => None,
+        },
     }
 }
 
@@ -99,6 +154,7 @@ pub fn step(action: Action, desired: Desired) -> Step {
         (Action::Stop(_), Desired::Running) => (1, 3, "stopping for a restart"),
         (Action::Stop(_), Desired::Stopped) => (1, 1, "stopping"),
         (Action::Stop(_), Desired::Absent) => (1, 2, "stopping"),
+        (Action::ClearCopy, _) => (3, 3, "removing what the move has left"),
         (Action::Delete, _) => (2, 2, "removing the instance and its data"),
     };
     Step { index, total, title: title.to_owned() }

@@ -1,12 +1,12 @@
 //! The agent's port: wire in, valid values to the ledger and the access keeper, reports out. It decides nothing beyond
 //! the order of acceptance that `agent.proto` states.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use containarium_proto::{
     convert,
-    ids::{AccessRevision, ContainerId},
-    node::Account,
+    ids::{AccessRevision, ContainerId, Generation},
+    node::{Account, CopyPass, Order},
     v1::{self, agent_server::Agent},
 };
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     access::Access,
-    host::Host,
+    host::{Host, HostError, Power},
     ledger::{Ledger, Refused},
     membership::Membership,
 };
@@ -32,12 +32,27 @@ fn invalid(error: impl std::fmt::Display) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
+fn unavailable(error: HostError) -> Status {
+    Status::unavailable(error.message)
+}
+
+fn not_here(id: ContainerId) -> Status {
+    Status::not_found(format!("container {id} is not here"))
+}
+
+impl<H> Service<H> {
+    fn ordered(&self, id: ContainerId) -> Result<Order, Status> {
+        self.ledger.order(id).ok_or_else(|| not_here(id))
+    }
+}
+
 #[tonic::async_trait]
 impl<H: Host> Agent for Service<H> {
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
-        let (sender, order) = convert::order_from_wire(&request.into_inner()).map_err(invalid)?;
+        let request = request.into_inner();
+        let (sender, order) = convert::order_from_wire(&request).map_err(invalid)?;
         self.membership.admit(sender).await?;
-        match self.ledger.accept(order) {
+        match self.ledger.accept(order, request.must_exist) {
             Ok(report) => {
                 let container = Some(convert::container_report_to_wire(&report));
                 Ok(Response::new(v1::ApplyResponse { container }))
@@ -76,11 +91,61 @@ impl<H: Host> Agent for Service<H> {
         let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
         let id: ContainerId = request.container_id.parse().map_err(invalid)?;
         self.membership.admit(sender).await?;
-        let gone = || Status::not_found(format!("container {id} is not here"));
-        let order = self.ledger.order(id).ok_or_else(gone)?;
-        let usage = self.host.usage(&order.name).await.map_err(|error| Status::unavailable(error.message))?;
-        let usage = usage.ok_or_else(gone)?;
+        let order = self.ordered(id)?;
+        let usage = self.host.usage(&order.name).await.map_err(unavailable)?;
+        let usage = usage.ok_or_else(|| not_here(id))?;
         Ok(Response::new(v1::Usage { memory_bytes: usage.memory.0, disk_bytes: usage.disk.map(|disk| disk.0) }))
+    }
+
+    async fn offer_copy(&self, request: Request<v1::OfferCopyRequest>) -> Result<Response<v1::CopyOffer>, Status> {
+        let request = request.into_inner();
+        let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
+        let id: ContainerId = request.container_id.parse().map_err(invalid)?;
+        let pass = NonZeroU32::new(request.pass).map(CopyPass).ok_or_else(|| invalid("pass 0"))?;
+        self.membership.admit(sender).await?;
+        let order = self.ordered(id)?;
+        if order.generation.0 != request.generation {
+            let why = format!("{} is at generation {}, not {}", order.name, order.generation, request.generation);
+            return Err(Status::failed_precondition(why));
+        }
+        let seen = self.host.instance(&order.name).await.map_err(unavailable)?;
+        let Some(instance) = seen.filter(|i| i.stamp.as_ref().is_some_and(|stamp| stamp.order.id == id)) else {
+            return Err(Status::failed_precondition(format!("{} is not on this node", order.name)));
+        };
+        if request.must_be_stopped && instance.power != Power::Stopped {
+            return Err(Status::failed_precondition(format!("{} is not stopped", order.name)));
+        }
+        let offer = self.host.offer_copy(&order.name, pass, &request.host).await.map_err(unavailable)?;
+        tracing::info!(container = %order.name, %pass, operation = offer.operation, "offered for a copy");
+        Ok(Response::new(convert::offer_to_wire(offer)))
+    }
+
+    async fn receive_copy(
+        &self,
+        request: Request<v1::ReceiveCopyRequest>,
+    ) -> Result<Response<v1::ReceiveCopyResponse>, Status> {
+        let request = request.into_inner();
+        let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
+        let id: ContainerId = request.container_id.parse().map_err(invalid)?;
+        let offer = convert::offer_from_wire(request.offer).map_err(invalid)?;
+        self.membership.admit(sender).await?;
+        if !self.ledger.lay_ready(id, Generation(request.generation), offer) {
+            return Err(Status::failed_precondition(format!("container {id} awaits no copy here")));
+        }
+        Ok(Response::new(v1::ReceiveCopyResponse {}))
+    }
+
+    async fn withdraw_copy(
+        &self,
+        request: Request<v1::WithdrawCopyRequest>,
+    ) -> Result<Response<v1::WithdrawCopyResponse>, Status> {
+        let request = request.into_inner();
+        let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
+        let id: ContainerId = request.container_id.parse().map_err(invalid)?;
+        self.membership.admit(sender).await?;
+        let order = self.ordered(id)?;
+        self.host.clear_copy(&order.name).await.map_err(unavailable)?;
+        Ok(Response::new(v1::WithdrawCopyResponse {}))
     }
 
     async fn sync_access(&self, request: Request<v1::SyncAccessRequest>) -> Result<Response<v1::AccessReport>, Status> {

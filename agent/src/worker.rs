@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use containarium_proto::{
     ids::{ContainerId, FleetId},
-    node::Order,
-    spec::{Desired, Observed},
+    node::{CopyOffer, Order},
+    spec::{Desired, Observed, Step},
 };
 use tokio::{
     sync::{Notify, Semaphore},
@@ -19,11 +19,13 @@ use crate::{
     host::{Host, HostError, Power},
     ledger::Ledger,
     membership::Membership,
-    plan::{self, Action, Next},
+    plan::{self, Action, Arrived, Known, Next},
 };
 
 /// A plan that has not come to rest after this many steps is going in circles: a defect, or somebody works against us.
 const MAX_STEPS: usize = 20;
+/// A refresh that failed this often in a row fails on what is here, not on the way: the copy begins anew.
+const REFRESH_FAILURES: u32 = 2;
 
 pub(crate) struct Worker<H> {
     pub(crate) host: Arc<H>,
@@ -37,6 +39,8 @@ pub(crate) struct Worker<H> {
 /// How one round ended.
 enum Round {
     Settled(Observed),
+    /// A pass of a copy is to be received, and here is the offer.
+    Receive(CopyOffer, Arrived),
     /// The order changed meanwhile, or a newer one was found on the instance.
     Again,
 }
@@ -63,8 +67,14 @@ impl<H: Host> Worker<H> {
     async fn care_for(self: Arc<Self>, id: ContainerId, wake: Arc<Notify>) {
         let mut failures = 0u32;
         while let (Some(order), Some(fleet)) = (self.ledger.order(id), self.membership.fleet().await) {
-            match self.converge(fleet, &order, &wake).await {
-                Ok(Round::Again) => {}
+            let round = match self.converge(fleet, &order, &wake).await {
+                Ok(Round::Receive(offer, arrived)) => {
+                    self.receive(fleet, &order, &wake, (offer, arrived, failures)).await.map(|()| Round::Again)
+                }
+                other => other,
+            };
+            match round {
+                Ok(Round::Again | Round::Receive(..)) => {}
                 Ok(Round::Settled(observed)) => {
                     failures = 0;
                     let absent = observed == Observed::Absent;
@@ -96,6 +106,49 @@ impl<H: Host> Worker<H> {
         tokio::time::timeout(wait.min(self.timings.retry_max), wake.notified()).await.unwrap_or_default();
     }
 
+    /// Without a turn: a large disk takes hours, and only the network is busy.
+    async fn receive(
+        &self,
+        fleet: FleetId,
+        order: &Order,
+        wake: &Notify,
+        (offer, arrived, failures): (CopyOffer, Arrived, u32),
+    ) -> Result<(), HostError> {
+        let (host, name) = (&self.host, order.name.as_str());
+        let Some(pass) = order.copy_pass else { return Ok(()) };
+        let said = |how_far: &str| {
+            let title = format!("copying, pass {pass}{how_far}");
+            let step = Step { index: pass.0.get(), total: 0, title };
+            self.ledger.observe(order, Observed::Converging { step });
+        };
+        said("");
+        if arrived == Arrived::Torn {
+            host.delete(name).await?;
+        }
+        let refresh = arrived == Arrived::Earlier;
+        let copying = host.receive_copy(fleet, order, &offer, refresh, said);
+        let newer = async {
+            while self.ledger.order(order.id).as_ref() == Some(order) {
+                wake.notified().await;
+            }
+        };
+        let copied = tokio::select! {
+            copied = copying => copied,
+            // What is under way in the host ends there, or is deleted with the instance.
+            () = newer => return Ok(()),
+        };
+        match copied {
+            Ok(()) => host.stamp_copied(name, Some(pass)).await,
+            Err(error) => {
+                if refresh && failures >= REFRESH_FAILURES {
+                    tracing::warn!(container = name, "what is here of the copy is of no use: it begins anew");
+                    host.stamp_copied(name, None).await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
     async fn converge(&self, fleet: FleetId, order: &Order, wake: &Notify) -> Result<Round, HostError> {
         let _turn = self.turns.acquire().await;
         let mut ssh_answered = false;
@@ -105,11 +158,16 @@ impl<H: Host> Worker<H> {
             }
             let seen = self.host.instance(&order.name).await?;
             ssh_answered &= seen.as_ref().is_some_and(|instance| instance.power == Power::Running);
-            match plan::plan(fleet, order, seen.as_ref(), ssh_answered) {
+            let known = Known { ssh_answered, must_exist: self.ledger.must_exist(order.id) };
+            match plan::plan(fleet, order, seen.as_ref(), known) {
                 Next::Done(observed) => return Ok(Round::Settled(observed)),
+                Next::Receive(arrived) => {
+                    let offer = self.ledger.take_offer(order).map(|offer| Round::Receive(offer, arrived));
+                    return Ok(offer.unwrap_or(Round::Settled(Observed::AwaitingCopy)));
+                }
                 Next::Refuse(why) => return Err(HostError::permanent(why)),
                 Next::Newer(found) => {
-                    self.ledger.recall(*found);
+                    self.ledger.recall(*found, false);
                     return Ok(Round::Again);
                 }
                 Next::Do(action) => {
@@ -133,6 +191,7 @@ impl<H: Host> Worker<H> {
             Action::Start => host.start(&order.name).await?,
             Action::Stop(mode) => host.stop(&order.name, mode).await?,
             Action::Delete => host.delete(&order.name).await?,
+            Action::ClearCopy => host.clear_copy(&order.name).await?,
             Action::EnsureLogin => {
                 host.ensure_login(&order.name, &order.owner, &order.keys).await?;
                 host.stamp_login(&order.name, &plan::login_hash(&order.owner, &order.keys)).await?;
@@ -175,7 +234,8 @@ impl<H: Host> Worker<H> {
         for stamp in stamps.into_iter().filter(|stamp| Some(stamp.fleet) == fleet) {
             // An order of Absent is never stamped; it comes again from the coordinator (I5).
             if stamp.order.desired != Desired::Absent {
-                self.ledger.recall(stamp.order);
+                let was_ready = stamp.login.is_some();
+                self.ledger.recall(stamp.order, was_ready);
             }
         }
         Ok(())

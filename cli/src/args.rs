@@ -76,6 +76,8 @@ pub enum Command {
     Restart(User),
     /// Change a machine's limits while it runs.
     Resize(Resize),
+    /// Move a machine to another server; it goes on running until the last moment.
+    Move(Move),
     /// A user's ssh keys.
     #[command(subcommand)]
     Key(Key),
@@ -242,6 +244,23 @@ pub struct Resize {
     pub verbose: bool,
 }
 
+/// Move a machine.
+#[derive(Debug, ClapArgs)]
+pub struct Move {
+    /// User name; alice-container is understood too.
+    #[arg(value_parser = user)]
+    pub user: Username,
+    /// To this server; without it, to the best one.
+    #[arg(long, value_name = "NODE")]
+    pub to: Option<NodeName>,
+    /// Show where it would go, and why; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Leave it where it is after all.
+    #[arg(long, conflicts_with_all = ["to", "dry_run"])]
+    pub cancel: bool,
+}
+
 /// Keys.
 #[derive(Debug, Subcommand)]
 pub enum Key {
@@ -320,10 +339,26 @@ pub enum Node {
         /// Its name.
         name: NodeName,
     },
-    /// Place on it again.
+    /// Place on it again; ends a drain.
     Uncordon {
         /// Its name.
         name: NodeName,
+    },
+    /// Move every machine off it, and place nothing new on it. Goes on if this command is interrupted.
+    Drain {
+        /// Its name.
+        name: NodeName,
+        /// How many machines leave at a time.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
+        parallel: u32,
+    },
+    /// Take it out of the fleet for good, once nothing lives there.
+    Retire {
+        /// Its name.
+        name: NodeName,
+        /// It will never come back: give up what lives there. Repeat its name to confirm.
+        #[arg(long, value_name = "NAME")]
+        lost: Option<NodeName>,
     },
 }
 

@@ -14,6 +14,7 @@ mod config;
 mod error;
 mod image;
 mod leader;
+mod moving;
 mod node;
 mod phase;
 mod placement;

@@ -68,6 +68,7 @@ impl Phase {
         let busy = if destroying { Self::Deleting } else { working };
         match seen.observed {
             Observed::Unknown => (busy, String::new()),
+            Observed::AwaitingCopy => (busy, "waiting for its copy".to_owned()),
             Observed::Converging { step } => (busy, step.title.clone()),
             Observed::Failed { error, permanent: true } => (Self::Failed, error.clone()),
             Observed::Failed { error, permanent: false } => {

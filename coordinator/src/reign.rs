@@ -99,6 +99,11 @@ impl Reign {
         lives.entry(name.clone()).or_insert_with(|| Arc::new(NodeLive::new(name.clone()))).clone()
     }
 
+    /// A retired node: nobody waits for it any more.
+    pub(crate) fn forget(&self, name: &NodeName) {
+        self.lives.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
     /// What is known of every node at this moment.
     pub(crate) fn sights(&self) -> Sights {
         let lives = self.lives.read().unwrap_or_else(PoisonError::into_inner);

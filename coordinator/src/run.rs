@@ -10,10 +10,10 @@ use crate::{
     api::{self, Listeners},
     config::Config,
     error::CoordinatorError,
-    leader,
+    leader, moving,
     node::Drivers,
     reign::Reign,
-    store::{StateLock, Store, StoreError},
+    store::{Policy, StateLock, Store, StoreError},
 };
 
 /// Calls under way get this long after a stop; streams end at once, so only a stuck caller is cut off.
@@ -59,7 +59,9 @@ async fn govern(
     tx.note_reign(reign.fence.term().0).await?;
     tx.commit().await?;
     for node in reign.store.reader().await?.nodes().await? {
-        drivers.ensure(&node.name, &node.address);
+        if node.policy != Policy::Retired {
+            drivers.ensure(&node.name, &node.address);
+        }
     }
     let stop = reign.stopping.clone();
     let serving = api::serve(reign.clone(), drivers.clone(), listeners, stop.clone());
@@ -74,6 +76,7 @@ async fn govern(
         served = serving => served,
         cause = reign.ended() => Err(cause),
         never = keep_house(reign) => match never {},
+        never = moving::run(reign, drivers) => match never {},
         () = grace_over => {
             tracing::warn!("calls under way were cut off");
             Ok(())

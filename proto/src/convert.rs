@@ -1,13 +1,13 @@
 //! The edge: wire messages to valid types and back, one function each way, side by side. A message that does not
 //! make a valid value is refused with the name of the field.
 
-use std::{fmt::Display, net::Ipv4Addr, str::FromStr};
+use std::{fmt::Display, net::Ipv4Addr, num::NonZeroU32, str::FromStr};
 
 use crate::{
     cpu::Cpu,
     ids::{AccessRevision, Generation, Term},
     keys::KeySet,
-    node::{Account, ContainerReport, NodeReport, Order, Sender},
+    node::{Account, ContainerReport, CopyOffer, CopyPass, NodeReport, Order, Sender},
     sizes::Bytes,
     spec::{Capacity, Desired, Image, Observed, Spec, Step},
     v1,
@@ -122,6 +122,7 @@ pub fn order_from_wire(request: &v1::ApplyRequest) -> Result<(Sender, Order), Co
         spec: spec_from_wire(need("spec", request.spec.as_ref())?)?,
         address: parse("address", &request.address)?,
         keys: KeySet::from_recorded(request.ssh_keys.iter().map(String::as_str)).map_err(|e| bad("ssh_keys", e))?,
+        copy_pass: NonZeroU32::new(request.copy_pass).map(CopyPass),
     };
     Ok((sender_from_wire(request.sender.as_ref())?, order))
 }
@@ -139,7 +140,31 @@ pub fn order_to_wire(sender: Sender, order: &Order) -> v1::ApplyRequest {
         spec: Some(spec_to_wire(&order.spec)),
         address: order.address.to_string(),
         ssh_keys: order.keys.to_lines(),
+        copy_pass: order.copy_pass.map_or(0, |pass| pass.0.get()),
+        must_exist: false,
     }
+}
+
+/// Reads an offer.
+///
+/// # Errors
+/// A part is missing.
+pub fn offer_from_wire(offer: Option<v1::CopyOffer>) -> Result<CopyOffer, ConvertError> {
+    let v1::CopyOffer { operation, secrets, certificate } = need("offer", offer)?;
+    if !operation.starts_with("https://") {
+        return Err(bad("offer.operation", "not an https address"));
+    }
+    if secrets.is_empty() || certificate.is_empty() {
+        return Err(bad("offer", "without secrets or certificate"));
+    }
+    Ok(CopyOffer { operation, secrets: secrets.into_iter().collect(), certificate })
+}
+
+/// Writes an offer.
+#[must_use]
+pub fn offer_to_wire(offer: CopyOffer) -> v1::CopyOffer {
+    let CopyOffer { operation, secrets, certificate } = offer;
+    v1::CopyOffer { operation, secrets: secrets.into_iter().collect(), certificate }
 }
 
 fn desired_from_wire(desired: v1::Desired) -> Result<Desired, ConvertError> {
@@ -173,6 +198,7 @@ pub fn container_report_from_wire(report: &v1::ContainerReport) -> Result<Contai
         }
         v1::Observed::Running => Observed::Running,
         v1::Observed::Stopped => Observed::Stopped,
+        v1::Observed::AwaitingCopy => Observed::AwaitingCopy,
         v1::Observed::Failed => Observed::Failed { error: report.error.clone(), permanent: report.permanent },
     };
     Ok(ContainerReport {
@@ -201,6 +227,7 @@ pub fn container_report_to_wire(report: &ContainerReport) -> v1::ContainerReport
         }
         Observed::Running => v1::Observed::Running,
         Observed::Stopped => v1::Observed::Stopped,
+        Observed::AwaitingCopy => v1::Observed::AwaitingCopy,
         Observed::Failed { error, permanent } => {
             wire.error.clone_from(error);
             wire.permanent = *permanent;

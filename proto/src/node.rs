@@ -1,7 +1,7 @@
 //! Orders that a coordinator gives a node, and what a node reports back: the valid forms of the messages of
 //! `agent.proto`.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, num::NonZeroU32};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,48 @@ pub struct Order {
     pub address: Ipv4Addr,
     /// All keys that may log in.
     pub keys: KeySet,
+    /// It arrives from another node: how many passes of the copy there must have been. It stays stopped meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_pass: Option<CopyPass>,
+}
+
+/// Which pass of a copy between nodes, from 1. All but the last are made while the container runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CopyPass(pub NonZeroU32);
+
+impl CopyPass {
+    /// The one that copies everything.
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+
+    /// The one after this.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for CopyPass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How a node lets another one copy a container, once.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CopyOffer {
+    /// "https://HOST:PORT/1.0/operations/UUID"
+    pub operation: String,
+    /// Of the operation's connections: whoever has them gets the user's data.
+    pub secrets: BTreeMap<String, String>,
+    /// PEM; the only certificate that the offering server may show.
+    pub certificate: String,
+}
+
+/// Without the secrets.
+impl fmt::Debug for CopyOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CopyOffer").field("operation", &self.operation).finish_non_exhaustive()
+    }
 }
 
 /// What a node says of one container.

@@ -109,6 +109,8 @@ pub enum Observed {
     Running,
     /// Not started.
     Stopped,
+    /// Arriving from another node: the pass of the copy that is ordered needs an offer.
+    AwaitingCopy,
     /// The last attempt failed.
     Failed {
         /// Why, for people.

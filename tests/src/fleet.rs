@@ -362,6 +362,67 @@ impl Fleet {
         self.join(self.keys_in_background(request))
     }
 
+    /// A move with an id of its own, to the best node.
+    #[must_use]
+    pub fn move_request(user: &str) -> v1::MoveContainerRequest {
+        let request_id = uuid::Uuid::new_v4().to_string();
+        v1::MoveContainerRequest { user: user.into(), request_id, ..Default::default() }
+    }
+
+    /// Moves, from a thread of its own.
+    #[must_use]
+    pub fn move_in_background(&self, request: v1::MoveContainerRequest) -> Background {
+        let mut client = self.client();
+        Background(self.caller.spawn(async move { follow(client.move_container(request).await?.into_inner()).await }))
+    }
+
+    /// Moves and follows.
+    ///
+    /// # Errors
+    /// As the coordinator or the link says.
+    pub fn move_to(&self, user: &str, to: &str) -> Result<v1::Progress, Status> {
+        self.join(self.move_in_background(v1::MoveContainerRequest { to: to.into(), ..Self::move_request(user) }))
+    }
+
+    /// Drains, from a thread of its own.
+    #[must_use]
+    pub fn drain_in_background(&self, name: &str, parallel: u32) -> Background {
+        let mut client = self.client();
+        let request = v1::DrainNodeRequest { name: name.into(), parallel };
+        Background(self.caller.spawn(async move { follow(client.drain_node(request).await?.into_inner()).await }))
+    }
+
+    /// The operator's word on a node.
+    ///
+    /// # Panics
+    /// It is refused.
+    pub fn set_policy(&self, name: &str, policy: v1::Policy) {
+        let mut client = self.client();
+        let request = v1::SetNodePolicyRequest { name: name.into(), policy: policy.into() };
+        self.caller.block_on(client.set_node_policy(request)).expect("the policy is set");
+    }
+
+    /// Takes a node out of the fleet.
+    ///
+    /// # Errors
+    /// As the coordinator or the link says.
+    pub fn retire(&self, name: &str, lost: &str) -> Result<v1::Node, Status> {
+        let mut client = self.client();
+        let request = v1::RetireNodeRequest { name: name.into(), lost: lost.into() };
+        self.caller.block_on(async { Ok(client.retire_node(request).await?.into_inner()) })
+    }
+
+    /// The newest events of a subject, newest first.
+    ///
+    /// # Panics
+    /// The coordinator does not answer.
+    #[must_use]
+    pub fn events(&self, subject: &str) -> Vec<v1::Event> {
+        let mut client = self.client();
+        let request = v1::ListEventsRequest { subject: subject.into(), limit: 100 };
+        self.caller.block_on(client.list_events(request)).expect("events are listed").into_inner().events
+    }
+
     /// One node as the coordinator sees it.
     ///
     /// # Panics
@@ -404,6 +465,14 @@ impl Fleet {
 /// A create under way.
 #[derive(Debug)]
 pub struct Background(tokio::task::JoinHandle<Result<v1::Progress, Status>>);
+
+impl Background {
+    /// Whether its outcome is there.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
 
 async fn follow(mut stream: Streaming<v1::Progress>) -> Result<v1::Progress, Status> {
     let mut last = None;

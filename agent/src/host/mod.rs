@@ -13,7 +13,7 @@ use containarium_proto::{
     ids::FleetId,
     keys::KeySet,
     names::Username,
-    node::{Account, Order, Usage},
+    node::{Account, CopyOffer, CopyPass, Order, Usage},
     spec::{Capacity, Image},
 };
 use ipnet::Ipv4Net;
@@ -58,6 +58,8 @@ pub struct Stamp {
     pub order: Order,
     /// Hash of the login (user and keys) that was last made inside, if any: see [`crate::plan::login_hash`].
     pub login: Option<String>,
+    /// It arrived from another node, or is arriving: the last pass of the copy that was here in full.
+    pub copied: Option<CopyPass>,
 }
 
 /// An instance as the host has it.
@@ -127,6 +129,29 @@ pub trait Host: Send + Sync + 'static {
     fn stamp_login(&self, name: &str, hash: &str) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Waits until port 22 of the address greets as an ssh server.
     fn wait_ssh(&self, address: Ipv4Addr) -> impl Future<Output = Result<(), HostError>> + Send;
+
+    /// Opens an instance for one copy, with a snapshot of its own for each pass, so that the next pass is incremental.
+    /// `host`: under which name or address the other node reaches this one.
+    fn offer_copy(
+        &self,
+        name: &str,
+        pass: CopyPass,
+        host: &str,
+    ) -> impl Future<Output = Result<CopyOffer, HostError>> + Send;
+    /// Fetches what is offered into a new, stopped instance with the order's stamp, or, with `refresh`, what changed
+    /// into the one that is there. Takes as long as it takes; tells how far it is.
+    fn receive_copy(
+        &self,
+        fleet: FleetId,
+        order: &Order,
+        offer: &CopyOffer,
+        refresh: bool,
+        progress: impl Fn(&str) + Send + Sync,
+    ) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Writes [`Stamp::copied`].
+    fn stamp_copied(&self, name: &str, pass: Option<CopyPass>) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Removes the snapshots that offers have made, and [`Stamp::copied`]; done at once if there are none.
+    fn clear_copy(&self, name: &str) -> impl Future<Output = Result<(), HostError>> + Send;
 
     /// What an instance uses at this moment; `None`: there is no such instance.
     fn usage(&self, name: &str) -> impl Future<Output = Result<Option<Usage>, HostError>> + Send;

@@ -15,7 +15,7 @@ use containarium_proto::{
     ids::FleetId,
     keys::KeySet,
     names::Username,
-    node::{Account, Order, Usage},
+    node::{Account, CopyOffer, CopyPass, Order, Usage},
     sizes::Bytes,
     spec::{Capacity, Fingerprint, Image},
 };
@@ -38,6 +38,10 @@ pub struct SimInstance {
     pub logins: BTreeMap<String, Vec<String>>,
     /// Starts since it was made.
     pub boots: u32,
+    /// What its user has stored.
+    pub data: String,
+    /// Passes of a copy that were offered and not cleared.
+    pub offered: BTreeSet<CopyPass>,
 }
 
 #[derive(Debug)]
@@ -141,10 +145,25 @@ impl SimHost {
         self.memory().creates
     }
 
+    /// The user stores something in a running container. False if there is none.
+    pub fn write(&self, name: &str, data: &str) -> bool {
+        let mut memory = self.memory();
+        let running = memory.instances.get_mut(name).filter(|instance| instance.seen.power == Power::Running);
+        running.map(|instance| data.clone_into(&mut instance.data)).is_some()
+    }
+
+    /// Somebody destroys an instance behind the agent's back.
+    pub fn lose(&self, name: &str) {
+        self.memory().instances.remove(name);
+    }
+
     /// Puts a stranger's instance there.
     pub fn add_foreign_instance(&self, name: &str) {
         let seen = Instance { name: name.to_owned(), power: Power::Running, stamp: None };
-        self.memory().instances.insert(name.to_owned(), SimInstance { seen, logins: BTreeMap::new(), boots: 1 });
+        self.memory().instances.insert(
+            name.to_owned(),
+            SimInstance { seen, logins: BTreeMap::new(), boots: 1, data: String::new(), offered: BTreeSet::new() },
+        );
     }
 
     /// Puts a login name there that is not ours.
@@ -215,9 +234,10 @@ impl Host for SimHost {
             if memory.instances.contains_key(&order.name) {
                 return Err(HostError::transient(format!("instance {} exists already", order.name)));
             }
-            let stamp = Stamp { fleet, order: order.clone(), login: None };
+            let stamp = Stamp { fleet, order: order.clone(), login: None, copied: None };
             let seen = Instance { name: order.name.clone(), power: Power::Stopped, stamp: Some(stamp) };
-            let made = SimInstance { seen, logins: BTreeMap::new(), boots: 0 };
+            let made =
+                SimInstance { seen, logins: BTreeMap::new(), boots: 0, data: String::new(), offered: BTreeSet::new() };
             memory.instances.insert(order.name.clone(), made);
             memory.creates += 1;
             Ok(())
@@ -228,8 +248,9 @@ impl Host for SimHost {
     async fn configure(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
         self.effect(|memory| {
             let instance = present(memory, &order.name)?;
-            let login = instance.seen.stamp.take().and_then(|stamp| stamp.login);
-            instance.seen.stamp = Some(Stamp { fleet, order: order.clone(), login });
+            let before = instance.seen.stamp.take();
+            let (login, copied) = before.map(|stamp| (stamp.login, stamp.copied)).unwrap_or_default();
+            instance.seen.stamp = Some(Stamp { fleet, order: order.clone(), login, copied });
             Ok(())
         })
         .await
@@ -300,6 +321,65 @@ impl Host for SimHost {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    async fn offer_copy(&self, name: &str, pass: CopyPass, host: &str) -> Result<CopyOffer, HostError> {
+        self.effect(|memory| {
+            let instance = present(memory, name)?;
+            instance.offered.insert(pass);
+            let secrets = BTreeMap::from([("data".to_owned(), instance.data.clone())]);
+            Ok(CopyOffer { operation: format!("https://{host}/{name}"), secrets, certificate: "simulated".to_owned() })
+        })
+        .await
+    }
+
+    async fn receive_copy(
+        &self,
+        fleet: FleetId,
+        order: &Order,
+        offer: &CopyOffer,
+        refresh: bool,
+        progress: impl Fn(&str) + Send + Sync,
+    ) -> Result<(), HostError> {
+        progress(": 1MB");
+        self.effect(|memory| {
+            let data = offer.secrets.get("data").cloned().unwrap_or_default();
+            if refresh {
+                present(memory, &order.name)?.data = data;
+                return Ok(());
+            }
+            if memory.instances.contains_key(&order.name) {
+                return Err(HostError::transient(format!("instance {} exists already", order.name)));
+            }
+            let stamp = Stamp { fleet, order: order.clone(), login: None, copied: None };
+            let seen = Instance { name: order.name.clone(), power: Power::Stopped, stamp: Some(stamp) };
+            let made = SimInstance { seen, logins: BTreeMap::new(), boots: 0, data, offered: BTreeSet::new() };
+            memory.instances.insert(order.name.clone(), made);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn stamp_copied(&self, name: &str, pass: Option<CopyPass>) -> Result<(), HostError> {
+        self.effect(|memory| {
+            if let Some(stamp) = &mut present(memory, name)?.seen.stamp {
+                stamp.copied = pass;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn clear_copy(&self, name: &str) -> Result<(), HostError> {
+        self.effect(|memory| {
+            let instance = present(memory, name)?;
+            instance.offered.clear();
+            if let Some(stamp) = &mut instance.seen.stamp {
+                stamp.copied = None;
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn usage(&self, name: &str) -> Result<Option<Usage>, HostError> {

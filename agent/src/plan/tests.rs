@@ -2,6 +2,7 @@ use std::net::Ipv4Addr;
 
 use containarium_proto::{
     ids::{ContainerId, Generation},
+    node::CopyPass,
     sizes::Bytes,
     spec::Spec,
 };
@@ -28,12 +29,21 @@ fn order(id: ContainerId, desired: Desired, generation: u64, restarts: u64) -> O
         },
         address: Ipv4Addr::new(10, 100, 1, 2),
         keys: KeySet::from_lines([KEY.trim_end()]).unwrap(),
+        copy_pass: None,
     }
+}
+
+fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, ssh_answered: bool) -> Next {
+    super::plan(fleet, order, seen, Known { ssh_answered, must_exist: false })
 }
 
 fn instance(fleet: FleetId, order: &Order, power: Power, login: bool) -> Instance {
     let login = login.then(|| login_hash(&order.owner, &order.keys));
-    Instance { name: order.name.clone(), power, stamp: Some(Stamp { fleet, order: order.clone(), login }) }
+    Instance {
+        name: order.name.clone(),
+        power,
+        stamp: Some(Stamp { fleet, order: order.clone(), login, copied: None }),
+    }
 }
 
 #[test]
@@ -114,6 +124,7 @@ proptest! {
                 }
                 Next::Newer(found) => order = *found,
                 Next::Refuse(why) => prop_assert!(false, "{}", why),
+                Next::Receive(_) => prop_assert!(false, "nothing arrives here"),
                 Next::Do(action) => {
                     prop_assert!(action != Action::Delete || order.desired == Desired::Absent);
                     seen = match (action, seen) {
@@ -126,6 +137,7 @@ proptest! {
                                 Action::Stop(_) => there.power = Power::Stopped,
                                 Action::EnsureLogin => there = instance(fleet, &there.stamp.unwrap().order, there.power, true),
                                 Action::Configure => there.stamp.as_mut().unwrap().order = order.clone(),
+                                Action::ClearCopy => there.stamp.as_mut().unwrap().copied = None,
                                 Action::Create | Action::Delete | Action::WaitSsh => unreachable!("handled above"),
                             }
                             Some(there)
@@ -137,4 +149,57 @@ proptest! {
         }
         prop_assert!(false, "did not come to rest");
     }
+}
+
+fn arriving(id: ContainerId, generation: u64, pass: u32) -> Order {
+    let copy_pass = std::num::NonZeroU32::new(pass).map(CopyPass);
+    Order { copy_pass, ..order(id, Desired::Stopped, generation, 0) }
+}
+
+fn copied(fleet: FleetId, order: &Order, pass: u32) -> Instance {
+    let mut seen = instance(fleet, order, Power::Stopped, false);
+    seen.stamp.as_mut().unwrap().copied = std::num::NonZeroU32::new(pass).map(CopyPass);
+    seen
+}
+
+#[test]
+fn an_arriving_container_is_copied_pass_by_pass_and_then_lives_here() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let (first, second, home) = (arriving(id, 5, 1), arriving(id, 6, 2), order(id, Desired::Running, 7, 0));
+    assert_eq!(plan(fleet, &first, None, false), Next::Receive(Arrived::Nothing));
+    assert_eq!(plan(fleet, &first, Some(&copied(fleet, &first, 0)), false), Next::Receive(Arrived::Torn));
+    assert_eq!(plan(fleet, &first, Some(&copied(fleet, &first, 1)), false), Next::Done(Observed::Stopped));
+    assert_eq!(plan(fleet, &second, Some(&copied(fleet, &first, 1)), false), Next::Receive(Arrived::Earlier));
+    assert_eq!(plan(fleet, &second, Some(&copied(fleet, &first, 2)), false), Next::Do(Action::Configure));
+    assert_eq!(plan(fleet, &second, Some(&copied(fleet, &second, 2)), false), Next::Done(Observed::Stopped));
+    assert_eq!(plan(fleet, &home, Some(&copied(fleet, &second, 2)), false), Next::Do(Action::Configure));
+    assert_eq!(plan(fleet, &home, Some(&copied(fleet, &home, 2)), false), Next::Do(Action::Start));
+    let mut runs = copied(fleet, &home, 2);
+    runs.power = Power::Running;
+    runs.stamp.as_mut().unwrap().login = Some(login_hash(&home.owner, &home.keys));
+    assert_eq!(plan(fleet, &home, Some(&runs), true), Next::Do(Action::ClearCopy));
+    runs.stamp.as_mut().unwrap().copied = None;
+    assert_eq!(plan(fleet, &home, Some(&runs), true), Next::Done(Observed::Running));
+}
+
+#[test]
+fn a_copy_that_is_not_whole_is_never_started_and_what_lives_here_is_never_copied_over() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let (second, home) = (arriving(id, 6, 2), order(id, Desired::Running, 7, 0));
+    for pass in [0, 1] {
+        let next = plan(fleet, &home, Some(&copied(fleet, &second, pass)), false);
+        assert!(matches!(next, Next::Refuse(_)), "{next:?}");
+    }
+    let next = plan(fleet, &arriving(id, 8, 1), Some(&instance(fleet, &home, Power::Stopped, true)), false);
+    assert!(matches!(next, Next::Refuse(_)), "{next:?}");
+    let absent = order(id, Desired::Absent, 8, 0);
+    assert_eq!(plan(fleet, &absent, Some(&copied(fleet, &second, 0)), false), Next::Do(Action::Delete));
+}
+
+#[test]
+fn what_was_here_and_is_gone_is_lost_and_not_made_anew() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let known = Known { ssh_answered: false, must_exist: true };
+    let next = super::plan(fleet, &order(id, Desired::Running, 2, 0), None, known);
+    assert_eq!(next, Next::Done(Observed::Absent));
 }

@@ -1,33 +1,27 @@
 //! `create`: everything that can be checked here is checked before anything is dialled; the request keeps one id, so
 //! that however often it has to be sent there is one container.
 
-use std::time::Duration;
-
-use backon::{ExponentialBuilder, Retryable};
-use containarium_proto::{convert, ids::RequestId, v1};
+use containarium_proto::{
+    convert,
+    ids::RequestId,
+    v1::{self, fleet_client::FleetClient},
+};
 use serde::Serialize;
-use tokio::sync::Mutex;
-use tonic::Status;
+use tonic::{Status, transport::Channel};
 
 use crate::{
     args::{Create, Format, Global},
     client::Client,
-    commands::{key, list, progress::Progress},
+    commands::{key, list, progress},
     errors::{self, Failure},
     output::{self, Verdict},
 };
 
-/// A coordinator that was killed is back within seconds; after this a person should look.
-const RETRY_FOR: Duration = Duration::from_secs(60);
-const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(2);
-
 pub(crate) async fn run(global: &Global, create: &Create) -> Result<(), Failure> {
     let request = request(create)?;
     let client = Client::new(global)?;
-    let progress = Mutex::new(Progress::new());
-    let outcome = send(&client, &request, &progress).await;
-    progress.lock().await.end();
+    let call = |mut fleet: FleetClient<Channel>, request| async move { fleet.create_container(request).await };
+    let outcome = progress::persist(&client, &request, call).await;
     let last = outcome.map_err(|status| lost(&client, create, &status))?;
     let last = last.ok_or_else(|| Failure::new(1, "the coordinator ended the create without a word"))?;
     if create.dry_run {
@@ -50,36 +44,6 @@ fn request(create: &Create) -> Result<v1::CreateContainerRequest, Failure> {
         node: create.node.as_ref().map(ToString::to_string).unwrap_or_default(),
         dry_run: create.dry_run,
     })
-}
-
-/// The same request again and again while nobody is there to answer it.
-async fn send(
-    client: &Client,
-    request: &v1::CreateContainerRequest,
-    progress: &Mutex<Progress>,
-) -> Result<Option<v1::Progress>, Status> {
-    let once = || async {
-        let stream = client
-            .stream(request.clone(), |mut fleet, request| async move { fleet.create_container(request).await })
-            .await?;
-        progress.lock().await.follow(stream).await
-    };
-    let patient = ExponentialBuilder::default()
-        .with_min_delay(RETRY_MIN)
-        .with_max_delay(RETRY_MAX)
-        .with_total_delay(Some(RETRY_FOR))
-        .without_max_times();
-    let began = std::cell::Cell::new(false);
-    once.retry(patient)
-        .when(|status| {
-            // Only what may pass: a broken link, a coordinator that restarts. Never at a first connect, which is more
-            // likely a wrong address than a coordinator that dies just now.
-            let passing = errors::from_status(&client.server, status).code() == errors::UNREACHABLE;
-            began.set(began.get() || !errors::never_connected(status));
-            passing && began.get()
-        })
-        .notify(|_, _| output::note("lost the coordinator, asking again"))
-        .await
 }
 
 fn lost(client: &Client, create: &Create, status: &Status) -> Failure {

@@ -7,6 +7,7 @@ mod events;
 mod export;
 mod key;
 mod list;
+mod moving;
 mod node;
 mod power;
 mod progress;
@@ -38,6 +39,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Stop(user) => power::run(&client()?, format, &user.user, PowerAction::Stop).await,
         Command::Restart(user) => power::run(&client()?, format, &user.user, PowerAction::Restart).await,
         Command::Resize(resize) => resize::run(&client()?, format, resize).await,
+        Command::Move(wanted) => moving::run(&client()?, format, wanted).await,
         Command::Key(key) => key::run(&args.global, key).await,
         Command::Export(export) => export::run(&args.global, export).await,
         Command::Node(node) => node::run(&client()?, format, node).await,

@@ -1,11 +1,16 @@
 //! `node ...`: the servers of the fleet.
 
-use containarium_proto::v1::{self, Policy};
+use containarium_proto::{
+    names::NodeName,
+    v1::{self, Policy, fleet_client::FleetClient},
+};
 use serde::Serialize;
+use tonic::transport::Channel;
 
 use crate::{
     args::{self, Format},
     client::Client,
+    commands::progress,
     errors::Failure,
     output::{self, Node},
 };
@@ -19,20 +24,34 @@ struct Nodes {
 pub(crate) async fn run(client: &Client, format: Format, command: &args::Node) -> Result<(), Failure> {
     let node = match command {
         args::Node::List => return list(client, format).await,
-        args::Node::Info { name } => {
-            let request = v1::GetNodeRequest { name: name.to_string() };
-            client.read(request, |mut fleet, request| async move { fleet.get_node(request).await }).await?
-        }
+        args::Node::Info { name } => get(client, name).await?,
         args::Node::Add { name, address } => {
             // Adding the same twice is adding it once, so it may be repeated like a read.
             let request = v1::AddNodeRequest { name: name.to_string(), address: address.clone() };
             client.read(request, |mut fleet, request| async move { fleet.add_node(request).await }).await?
         }
         args::Node::Cordon { name } => set_policy(client, name.as_str(), Policy::Cordoned).await?,
+        args::Node::Drain { name, parallel } => {
+            let request = v1::DrainNodeRequest { name: name.to_string(), parallel: *parallel };
+            let call = |mut fleet: FleetClient<Channel>, request| async move { fleet.drain_node(request).await };
+            progress::persist(client, &request, call).await.map_err(|status| client.failure(&status))?;
+            get(client, name).await?
+        }
+        args::Node::Retire { name, lost } => {
+            // Giving up the same twice is giving it up once.
+            let lost = lost.as_ref().map(ToString::to_string).unwrap_or_default();
+            let request = v1::RetireNodeRequest { name: name.to_string(), lost };
+            client.read(request, |mut fleet, request| async move { fleet.retire_node(request).await }).await?
+        }
         args::Node::Uncordon { name } => set_policy(client, name.as_str(), Policy::Active).await?,
     };
     let node = Node::from(&node);
     output::print(format, &node, |_| people(&node))
+}
+
+async fn get(client: &Client, name: &NodeName) -> Result<v1::Node, Failure> {
+    let request = v1::GetNodeRequest { name: name.to_string() };
+    client.read(request, |mut fleet, request| async move { fleet.get_node(request).await }).await
 }
 
 async fn list(client: &Client, format: Format) -> Result<(), Failure> {

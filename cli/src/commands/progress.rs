@@ -2,9 +2,11 @@
 
 use std::{io::IsTerminal, time::Duration};
 
-use containarium_proto::v1;
+use backon::{ExponentialBuilder, Retryable};
+use containarium_proto::v1::{self, fleet_client::FleetClient};
 use indicatif::{ProgressBar, ProgressStyle};
-use tonic::{Status, Streaming};
+use tokio::sync::Mutex;
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
 use crate::{
     client::Client,
@@ -14,6 +16,10 @@ use crate::{
 
 /// Often enough to look alive.
 const TICK: Duration = Duration::from_millis(120);
+/// A coordinator that was killed is back within seconds; after this a person should look.
+const RETRY_FOR: Duration = Duration::from_secs(60);
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// Shows steps as they come.
 pub(crate) struct Progress {
@@ -75,6 +81,42 @@ pub(crate) async fn to_the_end(
     };
     progress.end();
     Ok(outcome.map_err(|status| client.failure(&status))?.unwrap_or_default())
+}
+
+/// Sends a request with an id of its own again and again while nobody is there to answer it, and gives its last message;
+/// `None` if it ended without a word.
+pub(crate) async fn persist<M: Clone, F>(
+    client: &Client,
+    message: &M,
+    call: impl Fn(FleetClient<Channel>, Request<M>) -> F,
+) -> Result<Option<v1::Progress>, Status>
+where
+    F: Future<Output = Result<Response<Streaming<v1::Progress>>, Status>>,
+{
+    let progress = Mutex::new(Progress::new());
+    let once = || async {
+        let stream = client.stream(message.clone(), &call).await?;
+        progress.lock().await.follow(stream).await
+    };
+    let patient = ExponentialBuilder::default()
+        .with_min_delay(RETRY_MIN)
+        .with_max_delay(RETRY_MAX)
+        .with_total_delay(Some(RETRY_FOR))
+        .without_max_times();
+    let began = std::cell::Cell::new(false);
+    let outcome = once
+        .retry(patient)
+        .when(|status| {
+            // Only what may pass: a broken link, a coordinator that restarts. Never at a first connect, which is more
+            // likely a wrong address than a coordinator that dies just now.
+            let passing = errors::from_status(&client.server, status).code() == errors::UNREACHABLE;
+            began.set(began.get() || !errors::never_connected(status));
+            passing && began.get()
+        })
+        .notify(|_, _| output::note("lost the coordinator, asking again"))
+        .await;
+    progress.lock().await.end();
+    outcome
 }
 
 fn shown(progress: &v1::Progress) -> String {

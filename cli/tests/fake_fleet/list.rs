@@ -27,6 +27,7 @@ fn json_is_the_documented_form() {
         "memory": "4GiB",
         "disk": "50GB",
         "memory_bytes": 4_294_967_296_u64,
+        "moving_to": "",
         "disk_bytes": 50_000_000_000_u64,
         "autostart": true,
         "protected": false,

@@ -14,17 +14,16 @@ use containarium_proto::{
 use super::{
     parse::Create,
     progress::{AccessWait, Goal, Look, Reach, Said, agent_step, remark, step},
-    render,
-    view::{self, availability},
+    render, view,
 };
 use crate::{
     availability::Availability,
     image::{self, Chosen},
-    node::live::Sights,
+    node::live::{self, Sights, availability},
     placement::{self, Candidate, Demand, Fit, Resources, Verdict},
     placing,
     reign::Reign,
-    store::{ContainerRow, EventKind, Held, PlacementRow, WriteTx},
+    store::{ContainerRow, EventKind, Held, PlacementRow, Role, WriteTx},
 };
 
 /// Places it; gives the container, new or of the same request.
@@ -182,6 +181,7 @@ async fn insert(
         request_id: create.request,
         request_hash: create.hash.clone(),
         created_at: chrono::Utc::now().timestamp_millis(),
+        generation_floor: Generation(0),
     })
     .await?;
     let access_revision = tx.bump_access().await?;
@@ -205,6 +205,7 @@ async fn insert(
         ever_ran: false,
         access_revision,
         change_request: None,
+        role: Role::Home,
     })
     .await?;
     tx.note(&name, EventKind::ContainerCreated, &format!("for {}", create.owner)).await?;
@@ -273,7 +274,7 @@ impl Goal for Created {
     async fn look(&mut self, reign: &Reign) -> Result<Look, Refusal> {
         let sights = reign.sights();
         let rows = reign.store.reader().await?.of_container(self.id).await?;
-        let Some(held) = rows.into_iter().find(|h| h.placement.desired != Desired::Absent) else {
+        let Some(held) = rows.into_iter().find(|h| h.placement.is_home()) else {
             return Err(Refusal::new(Reason::Busy, "it was deleted while it was being created")
                 .hint("see 'containarium events'"));
         };
@@ -281,7 +282,7 @@ impl Goal for Created {
             return Ok(look);
         }
         let user = held.container.owner.clone();
-        match view::observed(&held, &sights) {
+        match live::observed(&held, &sights) {
             Observed::Running => return Ok(self.finish(reign, held, &sights)),
             Observed::Failed { error, permanent: true } => {
                 return Err(Refusal::new(Reason::ContainerFailed, error).hint(format!(
@@ -299,7 +300,7 @@ impl Goal for Created {
                     return Ok(look);
                 }
             }
-            Observed::Unknown | Observed::Stopped | Observed::Absent => {}
+            Observed::Unknown | Observed::Stopped | Observed::Absent | Observed::AwaitingCopy => {}
         }
         match availability(&held.placement.node, &sights) {
             Availability::Suspect | Availability::Offline => Ok(self.away(reign, held, &sights)),

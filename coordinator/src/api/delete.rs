@@ -6,7 +6,7 @@ use std::time::Instant;
 use containarium_proto::{
     error::{Reason, Refusal},
     ids::{AccessRevision, ContainerId},
-    names::Username,
+    names::{NodeName, Username},
     spec::{Desired, Observed},
     v1,
 };
@@ -15,14 +15,13 @@ use super::{
     progress::{AccessWait, Goal, Look, Reach, Said, agent_step, remark},
     protect::refuse_protected,
     refuse::no_such_user,
-    render,
-    view::{self, availability},
+    render, view,
 };
 use crate::{
     availability::Availability,
-    node::live::Sights,
+    node::live::{self, Sights, availability},
     reign::Reign,
-    store::{EventKind, Held, PlacementRow},
+    store::{EventKind, Held, PlacementRow, Policy},
 };
 
 /// Records the order, unless it stands already.
@@ -33,8 +32,20 @@ pub(super) async fn order(reign: &Reign, owner: &Username) -> Result<Deleted, Re
     refuse_protected(&rows, owner)?;
     let id = first.container.id;
     let (mut revision, mut changed) = (AccessRevision(0), false);
+    let nodes = tx.reader().nodes().await?;
+    let given_up = |node: &NodeName| nodes.iter().any(|n| n.name == *node && n.policy == Policy::Retired);
     for held in &rows {
         let row = &held.placement;
+        if given_up(&row.node) {
+            // I7: nobody is left to confirm it.
+            revision = tx.bump_access().await?;
+            tx.end_move(id).await?;
+            tx.forget_placement(id, &row.node).await?;
+            let message = format!("it was lost with {}", row.node);
+            tx.note(&owner.container_name(), EventKind::ContainerDeleted, &message).await?;
+            changed = true;
+            continue;
+        }
         let failed = matches!(row.observed_now(), Observed::Failed { .. });
         if row.desired == Desired::Absent && !failed {
             revision = revision.max(row.access_revision);
@@ -58,6 +69,8 @@ pub(super) async fn order(reign: &Reign, owner: &Username) -> Result<Deleted, Re
         changed = true;
     }
     if changed {
+        // Every copy goes, wherever it was going to.
+        tx.end_move(id).await?;
         tx.commit().await?;
         reign.wake_all();
     }
@@ -120,7 +133,7 @@ impl Deleted {
                 }
                 Availability::Unknown | Availability::Online => {}
             }
-            let said = match view::observed(held, &sights) {
+            let said = match live::observed(held, &sights) {
                 Observed::Failed { error, permanent: true } => {
                     let hint = format!("repair {node}, then repeat 'containarium delete {}'", self.owner);
                     return Err(Refusal::new(Reason::ContainerFailed, error).hint(hint));
@@ -129,7 +142,11 @@ impl Deleted {
                     self.said.news(remark(format!("failed, trying again: {error}")))
                 }
                 Observed::Converging { step: at } => self.said.news(agent_step(at, (0, 0))),
-                Observed::Unknown | Observed::Absent | Observed::Running | Observed::Stopped => None,
+                Observed::Unknown
+                | Observed::Absent
+                | Observed::Running
+                | Observed::Stopped
+                | Observed::AwaitingCopy => None,
             };
             if let Some(look) = said {
                 return Ok(look);

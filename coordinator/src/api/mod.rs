@@ -3,7 +3,9 @@
 
 mod create;
 mod delete;
+mod drain;
 mod keys;
+mod moves;
 mod nodes;
 mod parse;
 mod power;

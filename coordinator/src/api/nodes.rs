@@ -20,7 +20,7 @@ use crate::{
     placement::{self, Candidate, Demand, Resources},
     placing,
     reign::Reign,
-    store::{EventKind, NodeRow, Policy},
+    store::{EventKind, NodeRow, Policy, WriteTx},
 };
 
 /// Adds a node and starts its driver; the same again is no error.
@@ -37,7 +37,10 @@ pub(super) async fn add(reign: &Reign, drivers: &Drivers, request: &v1::AddNodeR
     let mut tx = reign.write().await?;
     let nodes = tx.reader().nodes().await?;
     if let Some(clash) = nodes.iter().find(|n| n.name == name || n.address == address) {
-        if clash.name != name || clash.address != address {
+        if clash.name == name && clash.policy == Policy::Retired {
+            readmit(&mut tx, clash, address).await?;
+            tx.commit().await?;
+        } else if clash.name != name || clash.address != address {
             let message = format!("node {} has the address {} already", clash.name, clash.address);
             return Err(Refusal::new(Reason::AlreadyExists, message).hint("see 'containarium node list'"));
         }
@@ -51,6 +54,20 @@ pub(super) async fn add(reign: &Reign, drivers: &Drivers, request: &v1::AddNodeR
     get(reign, &name).await
 }
 
+/// A retired node under its old name, perhaps on another machine. What was lost with it must be settled first.
+async fn readmit(tx: &mut WriteTx, row: &NodeRow, address: &str) -> Result<(), Refusal> {
+    let rows = tx.reader().on_node(&row.name).await?;
+    if let Some(held) = rows.first() {
+        let message = format!("{} was retired as lost with {} containers", row.name, rows.len());
+        return Err(Refusal::new(Reason::Refused, message)
+            .hint(format!("restore or delete them first, such as {}'s", held.container.owner)));
+    }
+    tx.set_address(&row.name, address).await?;
+    tx.set_policy(&row.name, Policy::Active).await?;
+    tx.note(row.name.as_str(), EventKind::NodeAdded, &format!("again, at {address}")).await?;
+    Ok(())
+}
+
 pub(super) async fn set_policy(reign: &Reign, request: &v1::SetNodePolicyRequest) -> Result<v1::Node, Refusal> {
     let name = parse::node(&request.name)?;
     let policy = parse::policy(request.policy())?;
@@ -58,14 +75,18 @@ pub(super) async fn set_policy(reign: &Reign, request: &v1::SetNodePolicyRequest
         Policy::Active => EventKind::NodeActive,
         Policy::Cordoned => EventKind::NodeCordoned,
         Policy::Draining | Policy::Retired => {
-            let message = "this version cannot drain or retire a node: it never moves a container that ran";
-            return Err(Refusal::new(Reason::Refused, message)
-                .hint("cordon it, so that nothing new is placed there, and delete its containers"));
+            return Err(field("a node is drained and retired by calls of their own", "say active or cordoned"));
         }
     };
     let mut tx = reign.write().await?;
     let row = tx.reader().node(&name).await?;
     let row = row.ok_or_else(|| no_such_node(name.as_str()))?;
+    if row.policy == Policy::Retired {
+        let message = format!("{name} is retired");
+        return Err(
+            Refusal::new(Reason::Refused, message).hint("'containarium node add' takes it into the fleet again")
+        );
+    }
     if row.policy != policy {
         tx.set_policy(&name, policy).await?;
         tx.note(name.as_str(), kind, "by an operator").await?;

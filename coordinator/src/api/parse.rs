@@ -63,6 +63,14 @@ pub(super) struct KeyChange {
     pub(super) force: bool,
 }
 
+/// A move that could begin, or be cancelled.
+#[derive(Debug, Clone)]
+pub(super) struct Move {
+    pub(super) request: RequestId,
+    pub(super) owner: Username,
+    pub(super) to: Option<NodeName>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Start,
@@ -95,6 +103,14 @@ pub(super) fn power(request: &v1::SetPowerRequest) -> Result<Power, Refusal> {
         v1::PowerAction::Restart => Action::Restart,
     };
     Ok(Power { request: request_id(&request.request_id)?, owner: user(&request.user)?, action })
+}
+
+pub(super) fn moving(request: &v1::MoveContainerRequest) -> Result<Move, Refusal> {
+    if request.cancel && (request.dry_run || !request.to.is_empty()) {
+        return Err(field("a cancelled move goes nowhere", "give --cancel alone"));
+    }
+    let to = Some(request.to.as_str()).filter(|node| !node.is_empty()).map(node).transpose()?;
+    Ok(Move { request: request_id(&request.request_id)?, owner: user(&request.user)?, to })
 }
 
 pub(super) fn resize(request: &v1::ResizeContainerRequest) -> Result<Resize, Refusal> {

@@ -8,14 +8,15 @@ use containarium_proto::{
 };
 
 use super::{
+    moves::refuse_moving,
     parse::{Action, Power},
     refuse::no_such_user,
     settle::Settled,
-    view::{self, availability},
+    view,
 };
 use crate::{
     availability::Availability,
-    node::live::Sights,
+    node::live::{self, Sights, availability},
     reign::Reign,
     store::{EventKind, Held, PlacementRow},
 };
@@ -32,10 +33,11 @@ pub(super) async fn set(reign: &Reign, power: &Power) -> Result<Settled, Refusal
             .hint("there is nothing left to start or stop; see 'containarium list'"));
     }
     let sights = reign.sights();
-    let now = view::observed(&held, &sights);
+    let now = live::observed(&held, &sights);
     if is_asked_for(power, row, &now) {
         return Ok(goal(row, &power.owner));
     }
+    refuse_moving(&held)?;
     refuse_away(&held, &sights)?;
     let next = next_order(power, row);
     tx.change_order(&next).await?;

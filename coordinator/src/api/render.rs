@@ -26,6 +26,7 @@ pub(super) fn container(view: &View) -> v1::Container {
         generation: placement.generation.0,
         ssh_keys: container.keys.iter().map(ssh_key).collect(),
         protected: container.protected,
+        moving_to: view.held.moving.as_ref().map(|moving| moving.target.to_string()).unwrap_or_default(),
     }
 }
 

@@ -11,9 +11,12 @@ use containarium_proto::{
     spec::{Desired, Observed, Spec},
 };
 
-use super::{parse::Resize, power::refuse_away, refuse::no_such_user, settle::Settled, view};
+use super::{moves::refuse_moving, parse::Resize, power::refuse_away, refuse::no_such_user, settle::Settled, view};
 use crate::{
-    node::{Drivers, live::Sights},
+    node::{
+        Drivers,
+        live::{self, Sights},
+    },
     placement::{self, Demand, Resources},
     placing,
     reign::Reign,
@@ -38,6 +41,7 @@ pub(super) async fn order(reign: &Reign, drivers: &Drivers, resize: &Resize) -> 
         return Ok(goal(row, owner));
     }
     let sights = reign.sights();
+    refuse_moving(&held)?;
     refuse_away(&held, &sights)?;
     refuse_busy(&mut tx, &held, &sights).await?;
     let wanted = Resources::of(&spec);
@@ -131,7 +135,7 @@ async fn ask(drivers: &Drivers, row: &PlacementRow) -> Result<Usage, Refusal> {
 /// Says what is under way, and since when.
 async fn refuse_busy(tx: &mut WriteTx, held: &Held, sights: &Sights) -> Result<(), Refusal> {
     let (row, name) = (&held.placement, held.container.owner.container_name());
-    let doing = match view::observed(held, sights) {
+    let doing = match live::observed(held, sights) {
         _ if row.desired == Desired::Absent => "it is being deleted".to_owned(),
         Observed::Converging { step } => step.title,
         Observed::Unknown => "it has just been given an order".to_owned(),
@@ -139,7 +143,7 @@ async fn refuse_busy(tx: &mut WriteTx, held: &Held, sights: &Sights) -> Result<(
             let message = format!("{} holds nothing of {name} any more", row.node);
             return Err(Refusal::new(Reason::ContainerFailed, message));
         }
-        Observed::Running | Observed::Stopped | Observed::Failed { .. } => return Ok(()),
+        Observed::Running | Observed::Stopped | Observed::AwaitingCopy | Observed::Failed { .. } => return Ok(()),
     };
     let last = tx.reader().events(&name, 1).await?.pop();
     let since = last.map(|event| format!(", since {} ({})", view::clock(event.at), event.kind)).unwrap_or_default();

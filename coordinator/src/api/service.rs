@@ -6,7 +6,7 @@ use containarium_proto::{VERSION, v1};
 use tonic::{Request, Response, Status};
 
 use super::{
-    create, delete, keys, nodes, parse, power,
+    create, delete, drain, keys, moves, nodes, parse, power,
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
@@ -31,6 +31,8 @@ impl v1::fleet_server::Fleet for FleetService {
     type SetPowerStream = ProgressStream;
     type ResizeContainerStream = ProgressStream;
     type ChangeKeysStream = ProgressStream;
+    type MoveContainerStream = ProgressStream;
+    type DrainNodeStream = ProgressStream;
     type DeleteContainerStream = ProgressStream;
 
     #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
@@ -135,6 +137,33 @@ impl v1::fleet_server::Fleet for FleetService {
     #[tracing::instrument(skip_all, fields(node = request.get_ref().name))]
     async fn set_node_policy(&self, request: Request<v1::SetNodePolicyRequest>) -> Result<Response<v1::Node>, Status> {
         Ok(Response::new(nodes::set_policy(&self.reign, request.get_ref()).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
+    async fn move_container(
+        &self,
+        request: Request<v1::MoveContainerRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let asked = parse::moving(request.get_ref())?;
+        if request.get_ref().dry_run {
+            return Ok(Response::new(progress::once(moves::dry_run(&self.reign, &asked).await?)));
+        }
+        let goal = match request.get_ref().cancel {
+            true => moves::cancel(&self.reign, &asked).await?,
+            false => moves::order(&self.reign, &asked).await?,
+        };
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(node = request.get_ref().name))]
+    async fn drain_node(&self, request: Request<v1::DrainNodeRequest>) -> Result<Response<ProgressStream>, Status> {
+        let goal = drain::order(&self.reign, request.get_ref()).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(node = request.get_ref().name, lost = request.get_ref().lost))]
+    async fn retire_node(&self, request: Request<v1::RetireNodeRequest>) -> Result<Response<v1::Node>, Status> {
+        Ok(Response::new(drain::retire(&self.reign, &self.drivers, request.get_ref()).await?))
     }
 
     #[tracing::instrument(skip_all)]

@@ -10,12 +10,11 @@ use containarium_proto::{
 
 use super::{
     progress::{AccessWait, Goal, Look, Reach, Said, agent_step, remark},
-    render,
-    view::{self, availability},
+    render, view,
 };
 use crate::{
     availability::Availability,
-    node::live::Sights,
+    node::live::{self, Sights, availability},
     reign::Reign,
     store::{Held, PlacementRow},
 };
@@ -67,13 +66,13 @@ impl Goal for Settled {
         let rows = reign.store.reader().await?.of_container(self.id).await?;
         // A later order of the same kind includes ours.
         let ours = |h: &Held| h.placement.desired == self.desired && h.placement.generation >= self.generation;
-        let current = rows.into_iter().find(|h| h.placement.desired != Desired::Absent);
+        let current = rows.into_iter().find(|h| h.placement.is_home());
         let Some(held) = current.filter(ours) else {
             return Err(Refusal::new(Reason::Busy, "another command took over while this one waited")
                 .hint("see 'containarium events'"));
         };
         let (user, node) = (held.container.owner.clone(), held.placement.node.clone());
-        let said = match (view::observed(&held, &sights), self.desired) {
+        let said = match (live::observed(&held, &sights), self.desired) {
             (Observed::Running, Desired::Running) | (Observed::Stopped, Desired::Stopped) => {
                 return Ok(self.finish(reign, held, &sights));
             }
@@ -85,7 +84,10 @@ impl Goal for Settled {
                 self.said.news(remark(format!("failed, trying again: {error}")))
             }
             (Observed::Converging { step: at }, _) => self.said.news(agent_step(at, (0, 0))),
-            (Observed::Unknown | Observed::Absent | Observed::Running | Observed::Stopped, _) => None,
+            (
+                Observed::Unknown | Observed::Absent | Observed::Running | Observed::Stopped | Observed::AwaitingCopy,
+                _,
+            ) => None,
         };
         if let Some(look) = said {
             return Ok(look);

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use containarium_proto::{names::NodeName, spec::Desired, spec::Observed};
 
 use crate::{
-    availability::Availability,
-    node::live::{Sight, Sights},
+    node::live::{Sight, Sights, availability, observed},
     phase::{Phase, Seen},
-    store::Held,
+    store::{Held, MovePhase, Moving},
 };
 
 /// A container with its phase.
@@ -18,17 +16,6 @@ pub(super) struct View {
     pub(super) held: Held,
     pub(super) phase: Phase,
     pub(super) detail: String,
-}
-
-/// What is known of the wanted generation: the node's own last word, else what was durably seen.
-pub(super) fn observed(held: &Held, sights: &Sights) -> Observed {
-    let row = &held.placement;
-    let said = sights.get(&row.node).and_then(|sight| sight.observed(row.container, row.generation));
-    said.unwrap_or_else(|| row.observed_now()).clone()
-}
-
-pub(super) fn availability(node: &NodeName, sights: &Sights) -> Availability {
-    sights.get(node).map_or(Availability::Unknown, |sight| sight.availability)
 }
 
 pub(super) fn view(held: Held, sights: &Sights) -> View {
@@ -42,16 +29,33 @@ pub(super) fn view(held: Held, sights: &Sights) -> View {
         away: &last_heard(sights.get(&row.node)),
     };
     let (phase, detail) = Phase::of(&seen);
+    let (phase, detail) = match &held.moving {
+        None => (phase, detail),
+        Some(moving) => while_moving(moving, (phase, detail)),
+    };
     View { held, phase, detail }
 }
 
-/// One row per container: the placement that is wanted, else one that is being destroyed.
+/// It stops for the last pass of the copy, and is not `Stopped` in any sense that its user would give the word.
+fn while_moving(moving: &Moving, (phase, detail): (Phase, String)) -> (Phase, String) {
+    let Moving { source, target, .. } = moving;
+    let (phase, doing) = match moving.phase {
+        MovePhase::Copying => (phase, format!("being copied to {target} while it runs")),
+        MovePhase::Stopping => (Phase::Updating, format!("stopping, to move to {target}")),
+        MovePhase::Finishing => (Phase::Updating, format!("the last changes are copied to {target}")),
+        MovePhase::Starting => (phase, format!("moved from {source}")),
+        MovePhase::Cleaning => (phase, format!("moved from {source}, which still destroys its copy")),
+        MovePhase::Cancelling => (phase, format!("its move is cancelled; {target} still destroys its copy")),
+    };
+    (phase, if detail.is_empty() { doing } else { format!("{doing}; {detail}") })
+}
+
+/// One row per container: its home, else a placement that is being destroyed.
 pub(super) fn principal(rows: Vec<Held>) -> Vec<Held> {
     let mut by_owner: BTreeMap<String, Held> = BTreeMap::new();
     for held in rows {
         let owner = held.container.owner.to_string();
-        let wanted = held.placement.desired != Desired::Absent;
-        if wanted || !by_owner.contains_key(&owner) {
+        if held.placement.is_home() || !by_owner.contains_key(&owner) {
             by_owner.insert(owner, held);
         }
     }

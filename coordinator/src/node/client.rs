@@ -10,9 +10,9 @@ use std::{
 
 use containarium_proto::{
     convert::{self, ConvertError},
-    ids::{AccessRevision, ContainerId},
+    ids::{AccessRevision, ContainerId, Generation},
     names::NodeName,
-    node::{Account, ContainerReport, NodeReport, Order, Sender, Usage},
+    node::{Account, ContainerReport, CopyOffer, CopyPass, NodeReport, Order, Sender, Usage},
     pki::{CertsDir, PkiError},
     sizes::Bytes,
     v1::{self, agent_client::AgentClient as Wire},
@@ -118,8 +118,8 @@ impl AgentClient {
         Ok(endpoint.connect_lazy())
     }
 
-    pub(crate) async fn apply(&self, order: &Order) -> Result<ContainerReport, CallError> {
-        let request = convert::order_to_wire(self.sender, order);
+    pub(crate) async fn apply(&self, order: &Order, must_exist: bool) -> Result<ContainerReport, CallError> {
+        let request = v1::ApplyRequest { must_exist, ..convert::order_to_wire(self.sender, order) };
         let mut wire = self.wire()?;
         let answer = within(self.timings.rpc_deadline, wire.apply(request)).await?;
         let report = answer.container.unwrap_or_default();
@@ -149,6 +149,51 @@ impl AgentClient {
             Err(CallError::Refused(status)) if status.code() == Code::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Has a container opened for one copy. `host`: under which the other node reaches this one.
+    pub(crate) async fn offer_copy(
+        &self,
+        (container, generation): (ContainerId, Generation),
+        (pass, must_be_stopped): (CopyPass, bool),
+        host: &str,
+    ) -> Result<CopyOffer, CallError> {
+        let request = v1::OfferCopyRequest {
+            sender: Some(convert::sender_to_wire(self.sender)),
+            container_id: container.to_string(),
+            generation: generation.0,
+            pass: pass.0.get(),
+            must_be_stopped,
+            host: host.to_owned(),
+        };
+        let mut wire = self.wire()?;
+        // It makes a snapshot.
+        let offer = within(self.timings.access_deadline, wire.offer_copy(request)).await?;
+        Ok(convert::offer_from_wire(Some(offer))?)
+    }
+
+    pub(crate) async fn receive_copy(
+        &self,
+        (container, generation): (ContainerId, Generation),
+        offer: CopyOffer,
+    ) -> Result<(), CallError> {
+        let request = v1::ReceiveCopyRequest {
+            sender: Some(convert::sender_to_wire(self.sender)),
+            container_id: container.to_string(),
+            generation: generation.0,
+            offer: Some(convert::offer_to_wire(offer)),
+        };
+        let mut wire = self.wire()?;
+        within(self.timings.rpc_deadline, wire.receive_copy(request)).await.map(drop)
+    }
+
+    /// Removes what offers have left.
+    pub(crate) async fn withdraw_copy(&self, container: ContainerId) -> Result<(), CallError> {
+        let sender = Some(convert::sender_to_wire(self.sender));
+        let request = v1::WithdrawCopyRequest { sender, container_id: container.to_string() };
+        let mut wire = self.wire()?;
+        // An agent that has just started does not know yet what is there: not found is no answer.
+        within(self.timings.access_deadline, wire.withdraw_copy(request)).await.map(drop)
     }
 
     pub(crate) async fn sync_access(

@@ -15,7 +15,10 @@ use containarium_proto::{
 };
 use tokio::sync::Notify;
 
-use crate::availability::{Availability, Health};
+use crate::{
+    availability::{Availability, Health},
+    store::Held,
+};
 
 /// How far a node's accounts have come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,6 +67,17 @@ impl Sight {
 
 /// What is known of every node at one moment.
 pub(crate) type Sights = BTreeMap<NodeName, Sight>;
+
+/// What is known of the wanted generation: the node's own last word, else what was durably seen.
+pub(crate) fn observed(held: &Held, sights: &Sights) -> Observed {
+    let row = &held.placement;
+    let said = sights.get(&row.node).and_then(|sight| sight.observed(row.container, row.generation));
+    said.unwrap_or_else(|| row.observed_now()).clone()
+}
+
+pub(crate) fn availability(node: &NodeName, sights: &Sights) -> Availability {
+    sights.get(node).map_or(Availability::Unknown, |sight| sight.availability)
+}
 
 /// One node's place in memory, and the wake-ups of its driver. Wake-ups carry no data.
 pub(crate) struct NodeLive {

@@ -77,6 +77,11 @@ impl Drivers {
         running.get(name).map(|driver| driver.client.clone())
     }
 
+    /// Stops the driver of a node that is no longer ours.
+    pub(crate) fn remove(&self, name: &NodeName) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
     /// Stops all drivers.
     pub(crate) fn stop(&self) {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -3,13 +3,16 @@
 
 use std::{error::Error, time::Instant};
 
-use containarium_proto::{
-    ids::{ContainerId, Generation},
-    node::Order,
-};
+use containarium_proto::ids::{ContainerId, Generation};
 use futures::{StreamExt, stream};
 
-use super::{client::AgentClient, live::NodeLive, pacer::Pacer, plan, record};
+use super::{
+    client::AgentClient,
+    live::NodeLive,
+    pacer::Pacer,
+    plan::{self, Lacking},
+    record,
+};
 use crate::{reign::Reign, store::StoreError};
 
 /// An agent records an order and returns at once; more at a time would only queue at its disk.
@@ -59,18 +62,18 @@ async fn pass(
         );
     }
     let lacking = plan::orders(&rows, &sight.containers);
-    pacer.keep(|id| lacking.iter().any(|order| order.id == *id));
+    pacer.keep(|id| lacking.iter().any(|lacking| lacking.order.id == *id));
     let now = Instant::now();
-    let due = lacking.into_iter().filter(|order| pacer.may_say(order.id, order.generation, now));
-    let calls = due.map(|order| give(reign, live, client, order)).collect::<Vec<_>>();
+    let due = lacking.into_iter().filter(|l| pacer.may_say(l.order.id, l.order.generation, now));
+    let calls = due.map(|lacking| give(reign, live, client, lacking)).collect::<Vec<_>>();
     stream::iter(calls).buffer_unordered(CONCURRENT_APPLIES).collect::<()>().await;
     Ok(())
 }
 
-async fn give(reign: &Reign, live: &NodeLive, client: &AgentClient, order: Order) {
+async fn give(reign: &Reign, live: &NodeLive, client: &AgentClient, Lacking { order, must_exist }: Lacking) {
     let (container, generation) = (order.id, order.generation);
     tracing::info!(%container, %generation, owner = %order.owner, desired = ?order.desired, "apply");
-    let answer = match client.apply(&order).await {
+    let answer = match client.apply(&order, must_exist).await {
         Ok(answer) if answer.id == container => answer,
         Ok(answer) => {
             tracing::error!(%container, answered = %answer.id, "apply was answered for another container");

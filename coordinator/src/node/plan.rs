@@ -12,10 +12,18 @@ use containarium_proto::{
 use super::live::Sight;
 use crate::store::{Held, PlacementRow};
 
+/// An order that the node lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lacking {
+    pub(crate) order: Order,
+    /// The user's disk is there (I8): if the instance is not, that is a loss, and no reason to make an empty one.
+    pub(crate) must_exist: bool,
+}
+
 /// The orders that the node lacks, oldest container first.
-pub(crate) fn orders(rows: &[Held], reported: &BTreeMap<ContainerId, ContainerReport>) -> Vec<Order> {
+pub(crate) fn orders(rows: &[Held], reported: &BTreeMap<ContainerId, ContainerReport>) -> Vec<Lacking> {
     let lacking = rows.iter().filter(|held| lacks(&held.placement, reported.get(&held.placement.container)));
-    lacking.map(order).collect()
+    lacking.map(|held| Lacking { order: order(held), must_exist: held.placement.ever_ran }).collect()
 }
 
 fn lacks(row: &PlacementRow, report: Option<&ContainerReport>) -> bool {
@@ -44,6 +52,7 @@ fn order(held: &Held) -> Order {
         spec: placement.spec.clone(),
         address: placement.address,
         keys: container.keys.clone(),
+        copy_pass: placement.role.pass(),
     }
 }
 
@@ -69,7 +78,7 @@ pub(crate) fn findings<'a>(rows: &[Held], seen: impl IntoIterator<Item = &'a Con
         let held = || Box::new((*held).clone());
         match &report.observed {
             Observed::Absent if row.desired == Desired::Absent => findings.push(Finding::Gone { held: held() }),
-            Observed::Unknown | Observed::Converging { .. } => {}
+            Observed::Unknown | Observed::Converging { .. } | Observed::AwaitingCopy => {}
             settled @ (Observed::Absent | Observed::Running | Observed::Stopped | Observed::Failed { .. }) => {
                 if row.observed_now() != settled {
                     findings.push(Finding::Settled { held: held(), observed: settled.clone() });

@@ -10,7 +10,7 @@ use super::plan::{self, Finding};
 use crate::{
     placement::Resources,
     reign::Reign,
-    store::{EventKind, Held, NodeFacts, NodeRow, StoreError, WriteTx},
+    store::{EventKind, Held, NodeFacts, NodeRow, Role, StoreError, WriteTx},
 };
 
 /// Records a report. `back` is the agent's version if the node was not online before.
@@ -104,15 +104,19 @@ async fn settle(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<()
         }
         Observed::Absent => (EventKind::ContainerLost, format!("{node} holds nothing of it any more")),
         // Never findings.
-        Observed::Unknown | Observed::Converging { .. } => return Ok(()),
+        Observed::Unknown | Observed::Converging { .. } | Observed::AwaitingCopy => return Ok(()),
     };
+    // Copies that come and go are told by the move.
+    if row.role != Role::Home && !matches!(observed, Observed::Failed { .. }) {
+        return Ok(());
+    }
     tx.note(&held.container.owner.container_name(), kind, &message).await
 }
 
 async fn gone(tx: &mut WriteTx, node: &NodeName, held: &Held) -> Result<(), StoreError> {
     let row = &held.placement;
     let (placement, container) = tx.remove_confirmed(row.container, node, row.generation).await?;
-    if placement {
+    if placement && (container || row.role == Role::Home) {
         let rest = if container { "" } else { "; it lives on another node" };
         let message = format!("{node} has destroyed its copy{rest}");
         tx.note(&held.container.owner.container_name(), EventKind::ContainerDeleted, &message).await?;

@@ -12,7 +12,7 @@ use crate::{
     placement::{self, Demand},
     placing,
     reign::Reign,
-    store::{EventKind, Held, PlacementRow, StoreError},
+    store::{EventKind, Held, PlacementRow, StoreError, next_generation},
 };
 
 /// Moves all of them that fit elsewhere; the others wait for the next try, or for the node.
@@ -35,7 +35,7 @@ pub(super) async fn never_ran(reign: &Reign, node: &NodeName) {
 fn may_move(held: &Held) -> bool {
     let row = &held.placement;
     let failed_for_good = matches!(row.observed_now(), Observed::Failed { permanent: true, .. });
-    row.desired != Desired::Absent && !row.ever_ran && !held.container.pinned && !failed_for_good
+    row.is_home() && !row.ever_ran && !held.container.pinned && !failed_for_good
 }
 
 async fn move_all(reign: &Reign, rows: impl Iterator<Item = &Held>) -> Result<(), StoreError> {
@@ -68,7 +68,7 @@ async fn move_one(reign: &Reign, held: &Held) -> Result<bool, StoreError> {
     let absent = PlacementRow { desired: Desired::Absent, generation: old.generation.next(), ..old.clone() };
     tx.change_order(&absent).await?;
     // Above every generation that any node has seen of it, should it come back to one of them.
-    let newest = rows.iter().map(|r| r.placement.generation).max().unwrap_or_default().max(absent.generation);
+    let newest = next_generation(&rows).max(absent.generation);
     let new = PlacementRow {
         node: to.clone(),
         generation: newest.next(),

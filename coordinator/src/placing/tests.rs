@@ -11,6 +11,7 @@ fn row(name: &str, created_at: i64, cidr: Option<&str>) -> NodeRow {
         capacity: None,
         images: Vec::new(),
         created_at,
+        drain_parallel: 2,
     }
 }
 

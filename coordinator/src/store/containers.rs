@@ -15,6 +15,10 @@ use super::{
 };
 use crate::placement::Resources;
 
+fn copy_pass(row: &PlacementRow) -> i64 {
+    row.role.pass().map_or(0, |pass| i64::from(pass.0.get()))
+}
+
 impl WriteTx {
     /// To be called in every transaction that changes who has an account or where it leads.
     pub(crate) async fn bump_access(&mut self) -> Result<AccessRevision, StoreError> {
@@ -48,8 +52,8 @@ impl WriteTx {
 
     pub(crate) async fn insert_placement(&mut self, placement: &PlacementRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO placement (container_id, node, desired, generation, spec, cpu_millis, memory_bytes, \
-                   disk_bytes, address, observed, observed_generation, ever_ran, access_revision, request_id) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+                   disk_bytes, address, observed, observed_generation, ever_ran, access_revision, request_id, role, \
+                   copy_pass) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
         sqlx::query(sql)
             .bind(placement.container.to_string())
             .bind(placement.node.as_str())
@@ -65,6 +69,8 @@ impl WriteTx {
             .bind(i64::from(placement.ever_ran))
             .bind(placement.access_revision.0.cast_signed())
             .bind(placement.change_request.map(|r| r.to_string()).unwrap_or_default())
+            .bind(placement.role.as_str())
+            .bind(copy_pass(placement))
             .execute(self.connection())
             .await
             .map(drop)
@@ -74,7 +80,8 @@ impl WriteTx {
     /// Gives a placement its next order. `wanted.generation` is the new one; the row must be at the one before (I4).
     pub(crate) async fn change_order(&mut self, wanted: &PlacementRow) -> Result<(), StoreError> {
         let sql = "UPDATE placement SET desired = $3, generation = $4, spec = $5, access_revision = $6, \
-                   request_id = $7, cpu_millis = $8, memory_bytes = $9, disk_bytes = $10 WHERE container_id = $1 AND node = $2 AND generation < $4";
+                   request_id = $7, cpu_millis = $8, memory_bytes = $9, disk_bytes = $10, role = $11, copy_pass = $12, \
+                   ever_ran = $13 WHERE container_id = $1 AND node = $2 AND generation < $4";
         sqlx::query(sql)
             .bind(wanted.container.to_string())
             .bind(wanted.node.as_str())
@@ -86,6 +93,9 @@ impl WriteTx {
             .bind(wanted.reserved.cpu_millis.cast_signed())
             .bind(wanted.reserved.memory_bytes.cast_signed())
             .bind(wanted.reserved.disk_bytes.cast_signed())
+            .bind(wanted.role.as_str())
+            .bind(copy_pass(wanted))
+            .bind(i64::from(wanted.ever_ran))
             .execute(self.connection())
             .await
             .map(drop)
@@ -145,6 +155,36 @@ impl WriteTx {
         Ok(done.rows_affected() == 1)
     }
 
+    /// I7: removes a placement whose node an operator has given up.
+    pub(crate) async fn forget_placement(&mut self, container: ContainerId, node: &NodeName) -> Result<(), StoreError> {
+        self.raise_floor(container, node).await?;
+        let sql = "DELETE FROM placement WHERE container_id = $1 AND node = $2";
+        let gone = sqlx::query(sql).bind(container.to_string()).bind(node.as_str()).execute(self.connection()).await;
+        gone.map_err(failed("forgetting a placement"))?;
+        self.remove_if_last(container).await.map(drop)
+    }
+
+    /// Before a placement goes.
+    async fn raise_floor(&mut self, container: ContainerId, node: &NodeName) -> Result<(), StoreError> {
+        let sql = "UPDATE container SET generation_floor = COALESCE((SELECT generation FROM placement \
+                   WHERE container_id = $1 AND node = $2 AND generation > container.generation_floor), \
+                   generation_floor) WHERE id = $1";
+        let raised = sqlx::query(sql).bind(container.to_string()).bind(node.as_str()).execute(self.connection()).await;
+        raised.map(drop).map_err(failed("remembering a generation"))
+    }
+
+    /// The container goes with its last placement.
+    async fn remove_if_last(&mut self, container: ContainerId) -> Result<bool, StoreError> {
+        let sql = "DELETE FROM move WHERE container_id = $1 AND NOT EXISTS \
+                   (SELECT 1 FROM placement WHERE container_id = $1)";
+        let gone = sqlx::query(sql).bind(container.to_string()).execute(self.connection()).await;
+        gone.map_err(failed("removing what is left of a move"))?;
+        let sql = "DELETE FROM container WHERE id = $1 AND NOT EXISTS \
+                   (SELECT 1 FROM placement WHERE container_id = $1)";
+        let last = sqlx::query(sql).bind(container.to_string()).execute(self.connection()).await;
+        Ok(last.map_err(failed("removing a container"))?.rows_affected() == 1)
+    }
+
     /// I7: removes a placement whose node has confirmed `Absent` for this very generation, and the container with its
     /// last placement. Gives whether the placement went, and whether the container did.
     pub(crate) async fn remove_confirmed(
@@ -153,6 +193,7 @@ impl WriteTx {
         node: &NodeName,
         generation: Generation,
     ) -> Result<(bool, bool), StoreError> {
+        self.raise_floor(container, node).await?;
         let sql = "DELETE FROM placement WHERE container_id = $1 AND node = $2 AND generation = $3 AND desired = $4";
         let gone = sqlx::query(sql)
             .bind(container.to_string())
@@ -165,9 +206,6 @@ impl WriteTx {
         if gone.rows_affected() == 0 {
             return Ok((false, false));
         }
-        let sql = "DELETE FROM container WHERE id = $1 AND NOT EXISTS \
-                   (SELECT 1 FROM placement WHERE container_id = $1)";
-        let last = sqlx::query(sql).bind(container.to_string()).execute(self.connection()).await;
-        Ok((true, last.map_err(failed("removing a container"))?.rows_affected() == 1))
+        Ok((true, self.remove_if_last(container).await?))
     }
 }

@@ -5,6 +5,7 @@
 //! lease ── one row, locked first by every write: fence and queue in one
 //! fleet ── id, access revision       node ── address, policy, last facts
 //! container ── one per user ──1:n── placement ── (desired, generation) per node     event ── what changed
+//!     └─0:1─ move ── from where to where, and how far
 //! ```
 //! Reading needs nothing ([`Reader`]); changing needs a [`WriteTx`], and that needs a [`Fence`] (I9). It must never
 //! decide anything: which node, which phase, whether to delete is for the pure modules.
@@ -13,6 +14,7 @@ mod containers;
 mod events;
 mod lease;
 mod lock;
+mod moves;
 mod nodes;
 mod read;
 mod rows;
@@ -31,9 +33,10 @@ use tokio::sync::Mutex;
 pub(crate) use events::{Event, EventKind};
 pub(crate) use lease::Fence;
 pub(crate) use lock::StateLock;
+pub(crate) use moves::{MovePhase, MoveRow};
 pub(crate) use nodes::NodeFacts;
 pub(crate) use read::{Claim, Reader};
-pub(crate) use rows::{ContainerRow, Held, NodeRow, PlacementRow, Policy};
+pub(crate) use rows::{ContainerRow, Held, Moving, NodeRow, PlacementRow, Policy, Role, next_generation};
 pub(crate) use write::WriteTx;
 
 /// One writer and a few readers; SQLite runs each connection on a thread of its own.
@@ -134,6 +137,7 @@ fn migrator() -> Migrator {
     Migrator::with_migrations(vec![
         one(1, "fleet", include_str!("../../migrations/0001_fleet.sql")),
         one(2, "protected", include_str!("../../migrations/0002_protected.sql")),
+        one(3, "move", include_str!("../../migrations/0003_move.sql")),
     ])
 }
 

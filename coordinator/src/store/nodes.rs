@@ -51,6 +51,20 @@ impl WriteTx {
         done.map(drop).map_err(failed("setting a policy"))
     }
 
+    /// Where a node that was retired is now.
+    pub(crate) async fn set_address(&mut self, name: &NodeName, address: &str) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE node SET address = $2 WHERE name = $1").bind(name.as_str());
+        let done = update.bind(address).execute(self.connection()).await;
+        done.map(drop).map_err(failed("setting a node's address"))
+    }
+
+    /// How many containers leave at a time while it drains.
+    pub(crate) async fn set_drain_parallel(&mut self, name: &NodeName, parallel: u32) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE node SET drain_parallel = $2 WHERE name = $1").bind(name.as_str());
+        let done = update.bind(i64::from(parallel)).execute(self.connection()).await;
+        done.map(drop).map_err(failed("setting how a node drains"))
+    }
+
     pub(crate) async fn record_facts(&mut self, name: &NodeName, facts: &NodeFacts) -> Result<(), StoreError> {
         let sql = "UPDATE node SET cidr = $2, gateway = $3, boot_id = $4, capacity = $5, images = $6 WHERE name = $1";
         sqlx::query(sql)

@@ -10,7 +10,7 @@ use containarium_proto::{
 use sqlx::{AnyConnection, Row};
 
 use super::{
-    Event, Held, NodeRow, StoreError, events, failed,
+    Event, EventKind, Held, NodeRow, StoreError, events, failed,
     rows::{self, number, parsed},
 };
 use crate::placement::Resources;
@@ -19,10 +19,12 @@ use crate::placement::Resources;
 macro_rules! held {
     ($rest:literal) => {
         concat!(
-            "SELECT c.id, c.owner, c.image_alias, c.keys, c.pinned, c.protected, c.request_id, c.request_hash, c.created_at, ",
+            "SELECT c.id, c.owner, c.image_alias, c.keys, c.pinned, c.protected, c.request_id, c.request_hash, c.created_at, c.generation_floor, ",
             "p.node, p.desired, p.generation, p.spec, p.cpu_millis, p.memory_bytes, p.disk_bytes, p.address, ",
-            "p.observed, p.observed_generation, p.ever_ran, p.access_revision, p.request_id AS change_request ",
-            "FROM container c JOIN placement p ON p.container_id = c.id ",
+            "p.observed, p.observed_generation, p.ever_ran, p.access_revision, p.request_id AS change_request, ",
+            "p.role, p.copy_pass, m.phase AS move_phase, m.source AS move_source, m.target AS move_target, ",
+            "m.started_at AS move_started_at ",
+            "FROM container c JOIN placement p ON p.container_id = c.id LEFT JOIN move m ON m.container_id = c.id ",
             $rest
         )
     };
@@ -50,6 +52,10 @@ pub(crate) struct Reader<C>(C);
 impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
     pub(super) fn new(connection: C) -> Self {
         Self(connection)
+    }
+
+    pub(super) fn connection(&mut self) -> &mut AnyConnection {
+        &mut self.0
     }
 
     pub(crate) async fn fleet(&mut self) -> Result<Fleet, StoreError> {
@@ -132,7 +138,7 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
     /// The full set of accounts, and the revision it has: one statement, so they belong together.
     pub(crate) async fn accounts(&mut self) -> Result<(AccessRevision, Vec<Account>), StoreError> {
         let sql = "SELECT f.access_revision, c.owner, c.keys, p.address FROM fleet f \
-                   LEFT JOIN placement p ON p.desired <> 'absent' \
+                   LEFT JOIN placement p ON p.desired <> 'absent' AND p.role = 'home' \
                    LEFT JOIN container c ON c.id = p.container_id ORDER BY c.owner";
         let found = sqlx::query(sql).fetch_all(&mut *self.0).await.map_err(failed("listing accounts"))?;
         let mut revision = AccessRevision(0);
@@ -161,6 +167,21 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
         let found = found.bind(subject).bind(i64::from(limit)).fetch_all(&mut *self.0).await;
         let found = found.map_err(failed("listing events"))?;
         found.iter().map(events::from_row).collect()
+    }
+
+    /// The newest of two kinds that a subject has.
+    pub(crate) async fn last_event(
+        &mut self,
+        subject: &str,
+        kinds: &[EventKind; 2],
+    ) -> Result<Option<Event>, StoreError> {
+        let found = sqlx::query(
+            "SELECT id, at, subject, kind, message FROM event WHERE subject = $1 AND (kind = $2 OR kind = $3) \
+             ORDER BY id DESC LIMIT 1",
+        );
+        let found = found.bind(subject).bind(kinds[0].as_str()).bind(kinds[1].as_str());
+        let found = found.fetch_optional(&mut *self.0).await.map_err(failed("looking for an event"))?;
+        found.as_ref().map(events::from_row).transpose()
     }
 
     #[cfg(test)]

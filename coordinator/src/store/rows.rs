@@ -1,19 +1,20 @@
 //! Rows as values, and how a database row becomes one: each column parsed once, here. What cannot be parsed was not
 //! written by us and is an error, never a default.
 
-use std::{fmt::Display, net::Ipv4Addr, str::FromStr};
+use std::{fmt::Display, net::Ipv4Addr, num::NonZeroU32, str::FromStr};
 
 use containarium_proto::{
     ids::{AccessRevision, ContainerId, Generation, RequestId},
     keys::KeySet,
     names::{NodeName, Username},
+    node::CopyPass,
     spec::{Capacity, Desired, Image, Observed, Spec},
 };
 use ipnet::Ipv4Net;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{ColumnIndex, Row, any::AnyRow};
 
-use super::{StoreError, failed};
+use super::{MovePhase, StoreError, failed};
 use crate::placement::Resources;
 
 /// The operator's word on a node.
@@ -55,6 +56,8 @@ pub(crate) struct NodeRow {
     pub(crate) capacity: Option<Capacity>,
     pub(crate) images: Vec<Image>,
     pub(crate) created_at: i64,
+    /// While it drains: how many containers leave at a time.
+    pub(crate) drain_parallel: usize,
 }
 
 /// What a user wants, wherever it is.
@@ -70,6 +73,8 @@ pub(crate) struct ContainerRow {
     pub(crate) request_id: RequestId,
     pub(crate) request_hash: String,
     pub(crate) created_at: i64,
+    /// Newest of the placements that are gone.
+    pub(crate) generation_floor: Generation,
 }
 
 /// What one node was told to hold, and what was last durably seen of it there.
@@ -88,10 +93,60 @@ pub(crate) struct PlacementRow {
     pub(crate) ever_ran: bool,
     pub(crate) access_revision: AccessRevision,
     pub(crate) change_request: Option<RequestId>,
+    pub(crate) role: Role,
+}
+
+/// What a placement is to its container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Role {
+    /// Where it lives; the only one that is served.
+    Home,
+    /// A copy in the making, with the passes of it there must have been.
+    Arriving(CopyPass),
+    /// Where it lived until a moment ago: kept, stopped, until the new home has answered.
+    Leaving,
+}
+
+impl Role {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Home => "home",
+            Self::Arriving(_) => "arriving",
+            Self::Leaving => "leaving",
+        }
+    }
+
+    pub(crate) fn pass(self) -> Option<CopyPass> {
+        match self {
+            Self::Arriving(pass) => Some(pass),
+            Self::Home | Self::Leaving => None,
+        }
+    }
+
+    fn read(row: &AnyRow) -> Result<Self, StoreError> {
+        let pass = || {
+            u32::try_from(number(row, "copy_pass")?)
+                .ok()
+                .and_then(NonZeroU32::new)
+                .map(CopyPass)
+                .ok_or_else(|| corrupt("copy_pass", "no pass"))
+        };
+        match text(row, "role")?.as_str() {
+            "home" => Ok(Self::Home),
+            "leaving" => Ok(Self::Leaving),
+            "arriving" => Ok(Self::Arriving(pass()?)),
+            other => Err(corrupt("role", other)),
+        }
+    }
 }
 
 impl PlacementRow {
     /// What is known of the generation that is wanted now.
+    /// Whether the container is wanted, and wanted here.
+    pub(crate) fn is_home(&self) -> bool {
+        self.role == Role::Home && self.desired != Desired::Absent
+    }
+
     pub(crate) fn observed_now(&self) -> &Observed {
         if self.observed_generation == self.generation { &self.observed } else { &Observed::Unknown }
     }
@@ -102,6 +157,22 @@ impl PlacementRow {
 pub(crate) struct Held {
     pub(crate) container: ContainerRow,
     pub(crate) placement: PlacementRow,
+    pub(crate) moving: Option<Moving>,
+}
+
+/// The generation for another placement of a container: above every one that any node has seen of it (I4).
+pub(crate) fn next_generation(rows: &[Held]) -> Generation {
+    let seen = rows.iter().flat_map(|held| [held.placement.generation, held.container.generation_floor]);
+    seen.max().unwrap_or_default().next()
+}
+
+/// That a container is being moved, as far as everybody must know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Moving {
+    pub(crate) phase: MovePhase,
+    pub(crate) source: NodeName,
+    pub(crate) target: NodeName,
+    pub(crate) started_at: i64,
 }
 
 pub(super) fn desired_text(desired: Desired) -> &'static str {
@@ -112,12 +183,12 @@ pub(super) fn desired_text(desired: Desired) -> &'static str {
     }
 }
 
-fn desired_from_text(text: &str) -> Result<Desired, StoreError> {
+pub(super) fn desired_from_text(text: &str) -> Result<Desired, StoreError> {
     let all = [Desired::Running, Desired::Stopped, Desired::Absent];
     all.into_iter().find(|d| desired_text(*d) == text).ok_or_else(|| corrupt("desired", text))
 }
 
-fn corrupt(column: &'static str, problem: impl Display) -> StoreError {
+pub(super) fn corrupt(column: &'static str, problem: impl Display) -> StoreError {
     StoreError::Corrupt { column, problem: problem.to_string() }
 }
 
@@ -167,6 +238,7 @@ pub(super) fn node(row: &AnyRow) -> Result<NodeRow, StoreError> {
         capacity,
         images: json(row, "images")?,
         created_at: signed(row, "created_at")?,
+        drain_parallel: usize::try_from(number(row, "drain_parallel")?).unwrap_or(usize::MAX),
     })
 }
 
@@ -182,6 +254,7 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
         request_id: parsed(row, "request_id")?,
         request_hash: text(row, "request_hash")?,
         created_at: signed(row, "created_at")?,
+        generation_floor: Generation(number(row, "generation_floor")?),
     };
     let change_request = match text(row, "change_request")?.as_str() {
         "" => None,
@@ -200,8 +273,18 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
         ever_ran: signed(row, "ever_ran")? != 0,
         access_revision: AccessRevision(number(row, "access_revision")?),
         change_request,
+        role: Role::read(row)?,
     };
-    Ok(Held { container, placement })
+    let moving = match optional(row, "move_phase")? {
+        None => None,
+        Some(phase) => Some(Moving {
+            phase,
+            source: parsed(row, "move_source")?,
+            target: parsed(row, "move_target")?,
+            started_at: signed(row, "move_started_at")?,
+        }),
+    };
+    Ok(Held { container, placement, moving })
 }
 
 pub(super) fn resources(row: &AnyRow) -> Result<Resources, StoreError> {

@@ -5,7 +5,7 @@ use containarium_proto::{
     spec::{Desired, Observed, Spec},
 };
 
-use super::{ContainerRow, Held, PlacementRow};
+use super::{ContainerRow, Held, PlacementRow, Role};
 use crate::{config::Defaults, placement::Resources};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPsgqJhcX8Ui+7ZCtnqBF7JhDZ1FE6w2fIV6rJjWTlD test";
@@ -23,6 +23,7 @@ pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
         request_id: RequestId::generate(),
         request_hash: "hash".into(),
         created_at: 1,
+        generation_floor: Generation(0),
     };
     let placement = PlacementRow {
         container: id,
@@ -44,6 +45,7 @@ pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
         ever_ran: false,
         access_revision: AccessRevision(1),
         change_request: None,
+        role: Role::Home,
     };
-    Held { container, placement }
+    Held { container, placement, moving: None }
 }

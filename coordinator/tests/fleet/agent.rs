@@ -219,6 +219,24 @@ impl Agent for Service {
         Err(Status::unimplemented("no test here asks for it"))
     }
 
+    async fn offer_copy(&self, _: Request<v1::OfferCopyRequest>) -> Result<Response<v1::CopyOffer>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn receive_copy(
+        &self,
+        _: Request<v1::ReceiveCopyRequest>,
+    ) -> Result<Response<v1::ReceiveCopyResponse>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn withdraw_copy(
+        &self,
+        _: Request<v1::WithdrawCopyRequest>,
+    ) -> Result<Response<v1::WithdrawCopyResponse>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
         let (sender, order) =
             convert::order_from_wire(request.get_ref()).map_err(|e| Status::internal(e.to_string()))?;

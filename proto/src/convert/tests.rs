@@ -20,6 +20,7 @@ fn order() -> Order {
         },
         address: Ipv4Addr::new(10, 100, 1, 2),
         keys: KeySet::from_lines([KEY]).unwrap(),
+        copy_pass: Some(CopyPass::FIRST),
     }
 }
 

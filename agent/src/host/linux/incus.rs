@@ -12,6 +12,8 @@ use crate::host::HostError;
 const CALL: Duration = Duration::from_secs(20);
 /// One round of waiting for an operation. Incus answers earlier when it is done.
 const WAIT_ROUND: Duration = Duration::from_secs(30);
+/// The same when somebody watches.
+const PROGRESS_ROUND: Duration = Duration::from_secs(2);
 
 /// A call that Incus refused or that did not reach it.
 #[derive(Debug)]
@@ -135,19 +137,43 @@ impl Incus {
             return Ok(None);
         }
         let path = envelope.operation.trim_start_matches("/1.0").to_owned();
-        match tokio::time::timeout(limit, self.wait(what, &path)).await {
+        match tokio::time::timeout(limit, self.wait(what, &path, WAIT_ROUND, |_| ())).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure { code: None, text: format!("{what}: not finished after {limit:?}") }),
         }
     }
 
+    /// The same for what may take hours: tells now and then how far it is, in the operation's own metadata.
+    pub(super) async fn operate_long(
+        &self,
+        what: &str,
+        request: RequestBuilder,
+        progress: impl Fn(&Value) + Send + Sync,
+    ) -> Result<Option<Operation>, Failure> {
+        let (path, _) = self.begin(what, request).await?;
+        self.wait(what, &path, PROGRESS_ROUND, progress).await
+    }
+
+    /// Begins an operation and leaves it to itself: its path and its metadata.
+    pub(super) async fn begin(&self, what: &str, request: RequestBuilder) -> Result<(String, Value), Failure> {
+        let mut envelope = self.send(what, request).await?;
+        let path = envelope.operation.trim_start_matches("/1.0").to_owned();
+        Ok((path, envelope.metadata["metadata"].take()))
+    }
+
     /// `None`: Incus has forgotten it, as it does 5 s after the end (404, or an answer without an operation when it
     /// goes in the middle of the round): the caller must look for itself.
-    async fn wait(&self, what: &str, path: &str) -> Result<Option<Operation>, Failure> {
-        let round = format!("{path}/wait?timeout={}", WAIT_ROUND.as_secs());
+    async fn wait(
+        &self,
+        what: &str,
+        path: &str,
+        round: Duration,
+        progress: impl Fn(&Value) + Send + Sync,
+    ) -> Result<Option<Operation>, Failure> {
+        let url = format!("{path}/wait?timeout={}", round.as_secs());
         loop {
             // The header of the answer comes at once, the body at the end: the whole takes as long as the round.
-            let request = self.request(Method::GET, &round).timeout(WAIT_ROUND + CALL);
+            let request = self.request(Method::GET, &url).timeout(round + CALL);
             let envelope = match self.send(what, request).await {
                 Ok(envelope) => envelope,
                 Err(failure) if failure.is(StatusCode::NOT_FOUND) => return Ok(None),
@@ -160,7 +186,7 @@ impl Incus {
             let Some(operation) = operation else { return Ok(None) };
             match operation.status_code {
                 SUCCESS => return Ok(Some(operation)),
-                code if code / 100 == RUNNING / 100 => {}
+                code if code / 100 == RUNNING / 100 => progress(&operation.metadata),
                 code => return Err(Failure { code: Some(code), text: format!("{what}: {}", operation.err) }),
             }
         }

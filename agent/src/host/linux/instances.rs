@@ -7,8 +7,9 @@ use containarium_proto::{
     ids::FleetId,
     keys::KeySet,
     names::Username,
-    node::{Order, Usage},
+    node::{CopyPass, Order, Usage},
     sizes::Bytes,
+    spec::Desired,
 };
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
@@ -42,6 +43,7 @@ const OWNER: &str = "user.containarium.owner";
 const GENERATION: &str = "user.containarium.generation";
 const ORDER: &str = "user.containarium.order";
 const LOGIN_HASH: &str = "user.containarium.login";
+const COPIED: &str = "user.containarium.copied";
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Raw {
@@ -75,12 +77,15 @@ fn stamp(config: &BTreeMap<String, String>) -> Option<Stamp> {
     let fleet: FleetId = config.get(FLEET)?.parse().ok()?;
     let order: Order = serde_json::from_str(config.get(ORDER)?).ok()?;
     let agrees = config.get(ID)? == &order.id.to_string() && config.get(GENERATION)? == &order.generation.to_string();
-    agrees.then(|| Stamp { fleet, order, login: config.get(LOGIN_HASH).cloned() })
+    let copied = config.get(COPIED).and_then(|pass| pass.parse().ok()).map(CopyPass);
+    agrees.then(|| Stamp { fleet, order, login: config.get(LOGIN_HASH).cloned(), copied })
 }
 
 /// Everything that one order means to Incus, with the stamps. An empty value removes a key.
-fn config(fleet: FleetId, order: &Order) -> Result<BTreeMap<&'static str, String>, HostError> {
+pub(super) fn config(fleet: FleetId, order: &Order) -> Result<BTreeMap<&'static str, String>, HostError> {
     let (count, allowance) = cpu_keys(&order.spec.cpu);
+    // Incus starts these with the node, whatever state they were in: one that is stopped, or arriving, must not be.
+    let autostart = order.spec.autostart && order.desired == Desired::Running && order.copy_pass.is_none();
     let text = serde_json::to_string(order)
         .map_err(|error| HostError::permanent(format!("the order of {} cannot be written: {error}", order.name)))?;
     Ok(BTreeMap::from([
@@ -88,7 +93,7 @@ fn config(fleet: FleetId, order: &Order) -> Result<BTreeMap<&'static str, String
         ("limits.cpu.allowance", allowance),
         ("limits.memory", order.spec.memory.0.to_string()),
         ("security.nesting", "true".to_owned()),
-        ("boot.autostart", order.spec.autostart.to_string()),
+        ("boot.autostart", autostart.to_string()),
         (FLEET, fleet.to_string()),
         (ID, order.id.to_string()),
         (OWNER, order.owner.to_string()),
@@ -113,7 +118,7 @@ fn same_cpus(limit: &str, cpus: u32) -> String {
 }
 
 impl LinuxHost {
-    fn devices(&self, order: &Order) -> Value {
+    pub(super) fn devices(&self, order: &Order) -> Value {
         json!({
             "root": { "type": "disk", "path": "/", "pool": self.config.storage_pool, "size": order.spec.disk.0.to_string() },
             "eth0": {
@@ -181,7 +186,7 @@ impl LinuxHost {
         self.patch(&order.name, &body).await
     }
 
-    async fn patch(&self, name: &str, body: &Value) -> Result<(), HostError> {
+    pub(super) async fn patch(&self, name: &str, body: &Value) -> Result<(), HostError> {
         let request = self.incus.request(Method::PATCH, &format!("/instances/{name}")).json(body);
         Ok(self.incus.operate(&format!("configuring {name}"), request, START).await.map(drop)?)
     }
@@ -241,6 +246,11 @@ impl LinuxHost {
             Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(()),
             Err(failure) => Err(failure.into()),
         }
+    }
+
+    pub(super) async fn write_copied_stamp(&self, name: &str, pass: Option<CopyPass>) -> Result<(), HostError> {
+        let text = pass.map(|pass| pass.to_string()).unwrap_or_default();
+        self.patch(name, &json!({ "config": { COPIED: text } })).await
     }
 
     pub(super) async fn write_login_stamp(&self, name: &str, hash: &str) -> Result<(), HostError> {
@@ -330,9 +340,22 @@ mod tests {
     fn a_stamp_is_read_back_as_written() {
         let (fleet, order) = (FleetId::generate(), order("2"));
         let mut config = written(fleet, &order);
-        assert_eq!(stamp(&config), Some(Stamp { fleet, order: order.clone(), login: None }));
+        assert_eq!(stamp(&config), Some(Stamp { fleet, order: order.clone(), login: None, copied: None }));
         config.insert(LOGIN_HASH.into(), "abc".into());
-        assert_eq!(stamp(&config).unwrap().login.as_deref(), Some("abc"));
+        config.insert(COPIED.into(), "2".into());
+        let read = stamp(&config).unwrap();
+        assert_eq!((read.login.as_deref(), read.copied), (Some("abc"), Some(CopyPass::FIRST.next())));
+    }
+
+    #[test]
+    fn what_is_stopped_or_arriving_does_not_start_with_the_node() {
+        let autostart = |order: &Order| written(FleetId::generate(), order)["boot.autostart"].clone();
+        let mut order = order("2");
+        assert_eq!(autostart(&order), "true");
+        order.copy_pass = Some(CopyPass::FIRST);
+        assert_eq!(autostart(&order), "false");
+        order = Order { copy_pass: None, desired: Desired::Stopped, ..order };
+        assert_eq!(autostart(&order), "false");
     }
 
     #[test]

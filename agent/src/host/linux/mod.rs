@@ -1,6 +1,7 @@
 //! The real host: this machine's Incus, accounts and sshd. Effects only; every decision is made above.
 
 mod accounts;
+mod copies;
 mod files;
 mod images;
 mod incus;
@@ -16,7 +17,7 @@ use containarium_proto::{
     ids::FleetId,
     keys::KeySet,
     names::Username,
-    node::{Account, Order, Usage},
+    node::{Account, CopyOffer, CopyPass, Order, Usage},
     spec::{Capacity, Image},
 };
 use tokio::{
@@ -51,6 +52,8 @@ pub struct LinuxConfig {
     pub network: String,
     /// Folder with golden images.
     pub image_dir: Option<PathBuf>,
+    /// Where Incus listens for other nodes while containers are copied, unless it listens already.
+    pub copy_listen: String,
 }
 
 /// This machine.
@@ -126,6 +129,29 @@ impl Host for LinuxHost {
         timeout(SSH, answered)
             .await
             .map_err(|_| HostError::transient(format!("sshd at {address} does not answer after {SSH:?}")))
+    }
+
+    async fn offer_copy(&self, name: &str, pass: CopyPass, host: &str) -> Result<CopyOffer, HostError> {
+        self.offer(name, pass, host).await
+    }
+
+    async fn receive_copy(
+        &self,
+        fleet: FleetId,
+        order: &Order,
+        offer: &CopyOffer,
+        refresh: bool,
+        progress: impl Fn(&str) + Send + Sync,
+    ) -> Result<(), HostError> {
+        self.receive(fleet, order, offer, refresh, progress).await
+    }
+
+    async fn stamp_copied(&self, name: &str, pass: Option<CopyPass>) -> Result<(), HostError> {
+        self.write_copied_stamp(name, pass).await
+    }
+
+    async fn clear_copy(&self, name: &str) -> Result<(), HostError> {
+        self.remove_copy_marks(name).await
     }
 
     async fn usage(&self, name: &str) -> Result<Option<Usage>, HostError> {

@@ -49,6 +49,9 @@ pub(crate) struct State {
     pub(crate) scripts: VecDeque<Vec<Step>>,
     pub(crate) creates: Vec<v1::CreateContainerRequest>,
     pub(crate) deletes: Vec<v1::DeleteContainerRequest>,
+    pub(crate) moves: Vec<v1::MoveContainerRequest>,
+    /// Node, and what was confirmed as lost.
+    pub(crate) retired: Vec<(String, String)>,
 }
 
 /// Listens on a socket of its own; dropping or stopping it breaks every connection, as a killed process would.
@@ -156,6 +159,8 @@ impl Fleet for Fake {
     type SetPowerStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type ResizeContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type ChangeKeysStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type MoveContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type DrainNodeStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type DeleteContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
 
     async fn create_container(
@@ -233,6 +238,28 @@ impl Fleet for Fake {
 
     async fn set_node_policy(&self, _: Request<v1::SetNodePolicyRequest>) -> Result<Response<v1::Node>, Status> {
         not_here()
+    }
+
+    async fn move_container(
+        &self,
+        request: Request<v1::MoveContainerRequest>,
+    ) -> Result<Response<Self::MoveContainerStream>, Status> {
+        let mut state = self.open()?;
+        state.moves.push(request.into_inner());
+        let script = state.scripts.pop_front().ok_or_else(|| Status::internal("one move more than scripted"))?;
+        Ok(Response::new(played(script)))
+    }
+
+    async fn drain_node(&self, _: Request<v1::DrainNodeRequest>) -> Result<Response<Self::DrainNodeStream>, Status> {
+        let script = self.open()?.scripts.pop_front();
+        let script = script.ok_or_else(|| Status::internal("one drain more than scripted"))?;
+        Ok(Response::new(played(script)))
+    }
+
+    async fn retire_node(&self, request: Request<v1::RetireNodeRequest>) -> Result<Response<v1::Node>, Status> {
+        let v1::RetireNodeRequest { name, lost } = request.into_inner();
+        self.open()?.retired.push((name.clone(), lost));
+        Ok(Response::new(v1::Node { name, policy: v1::Policy::Retired.into(), ..v1::Node::default() }))
     }
 
     async fn list_events(&self, _: Request<v1::ListEventsRequest>) -> Result<Response<v1::ListEventsResponse>, Status> {

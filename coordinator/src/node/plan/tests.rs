@@ -75,8 +75,8 @@ proptest! {
         let reports: Vec<_> = reported.map(|(g, o)| report(&held, g, observed(o))).into_iter().collect();
         let map = reports.iter().map(|r| (r.id, r.clone())).collect();
         for order in orders(std::slice::from_ref(&held), &map) {
-            prop_assert_eq!(order.desired, desired);
-            prop_assert_eq!(order.generation, Generation(generation));
+            prop_assert_eq!(order.order.desired, desired);
+            prop_assert_eq!(order.order.generation, Generation(generation));
         }
         for finding in findings(std::slice::from_ref(&held), &reports) {
             if let Finding::Gone { .. } = finding {

@@ -1,0 +1,105 @@
+//! Draining: while a node's policy says so, its containers are moved off, a few at a time. What is under way is in the
+//! rows, so a coordinator that comes back goes on, and uncordoning the node ends it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    time::{Duration, Instant},
+};
+
+use containarium_proto::{
+    ids::{ContainerId, RequestId},
+    names::NodeName,
+    spec::{Desired, Observed},
+};
+
+use super::act::{self, Begin};
+use crate::{
+    node::live::{self, Sights},
+    reign::Reign,
+    store::{EventKind, Held, NodeRow, Policy, StoreError},
+};
+
+/// A container that no node takes is asked for again after this: others are deleted, nodes come back.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// What earlier looks found; only so that nothing is said or asked too often.
+#[derive(Debug, Default)]
+pub(super) struct Drains {
+    stuck: BTreeMap<ContainerId, (Instant, String)>,
+    unfinished: BTreeSet<NodeName>,
+}
+
+/// One look at every node that is being drained.
+pub(super) async fn pass(reign: &Reign, drains: &mut Drains) {
+    if let Err(error) = look(reign, drains).await {
+        tracing::error!(error = &error as &dyn Error, "draining will be looked at again");
+    }
+}
+
+async fn look(reign: &Reign, drains: &mut Drains) -> Result<(), StoreError> {
+    let nodes = reign.store.reader().await?.nodes().await?;
+    for node in nodes.iter().filter(|node| node.policy == Policy::Draining) {
+        drain(reign, node, drains).await?;
+    }
+    Ok(())
+}
+
+async fn drain(reign: &Reign, node: &NodeRow, drains: &mut Drains) -> Result<(), StoreError> {
+    let rows = reign.store.reader().await?.on_node(&node.name).await?;
+    if !rows.is_empty() {
+        drains.unfinished.insert(node.name.clone());
+    } else if drains.unfinished.remove(&node.name) {
+        let mut tx = reign.write().await?;
+        tx.note(node.name.as_str(), EventKind::NodeDrained, "nothing is left on it").await?;
+        tx.commit().await?;
+        reign.wake_streams();
+    }
+    for container in choose(&rows, node, &reign.sights(), drains) {
+        start(reign, &node.name, container, drains).await?;
+    }
+    Ok(())
+}
+
+/// Who leaves next: as many as may at a time, less those under way.
+fn choose(rows: &[Held], node: &NodeRow, sights: &Sights, drains: &Drains) -> Vec<ContainerId> {
+    let leaving = |held: &&Held| held.moving.as_ref().is_some_and(|moving| moving.source == node.name);
+    let free = node.drain_parallel.saturating_sub(rows.iter().filter(leaving).count());
+    let ready = |held: &&Held| {
+        let settled = matches!(
+            (live::observed(held, sights), held.placement.desired),
+            (Observed::Running, Desired::Running) | (Observed::Stopped, Desired::Stopped)
+        );
+        held.placement.is_home() && held.moving.is_none() && settled
+    };
+    let stuck = |id: &ContainerId| drains.stuck.get(id).is_some_and(|(at, _)| at.elapsed() < ASK_AGAIN);
+    let next = rows.iter().filter(ready).map(|held| held.placement.container);
+    next.filter(|id| !stuck(id)).take(free).collect()
+}
+
+async fn start(reign: &Reign, node: &NodeName, container: ContainerId, drains: &mut Drains) -> Result<(), StoreError> {
+    let mut tx = reign.write().await?;
+    let rows = tx.reader().of_container(container).await?;
+    let home = rows.into_iter().find(|h| h.placement.is_home() && h.placement.node == *node && h.moving.is_none());
+    let Some(held) = home else { return Ok(()) };
+    let name = held.container.owner.container_name();
+    let begin = Begin { held, to: None, request: RequestId::generate(), why: "its node is drained" };
+    match act::begin(reign, &mut tx, &begin).await {
+        Ok(_) => {
+            drains.stuck.remove(&container);
+            tx.commit().await?;
+            reign.wake_all();
+        }
+        Err(refusal) => {
+            drop(tx);
+            let before = drains.stuck.insert(container, (Instant::now(), refusal.message.clone()));
+            if before.is_none_or(|(_, said)| said != refusal.message) {
+                let mut tx = reign.write().await?;
+                tx.note(&name, EventKind::NodeStuck, &format!("cannot leave {node}: {}", refusal.message)).await?;
+                tx.commit().await?;
+                reign.wake_streams();
+            }
+        }
+    }
+    Ok(())
+}
