@@ -67,6 +67,11 @@ impl<H: Host> Worker<H> {
     async fn care_for(self: Arc<Self>, id: ContainerId, wake: Arc<Notify>) {
         let mut failures = 0u32;
         while let (Some(order), Some(fleet)) = (self.ledger.order(id), self.membership.fleet().await) {
+            if order.copy_pass.is_some()
+                && let Err(error) = self.finish_copy(&order, &wake).await
+            {
+                tracing::warn!(container = %order.name, %error, "what is under way in the host cannot be seen");
+            }
             let round = match self.converge(fleet, &order, &wake).await {
                 Ok(Round::Receive(offer, arrived)) => {
                     self.receive(fleet, &order, &wake, (offer, arrived, failures)).await.map(|()| Round::Again)
@@ -76,7 +81,10 @@ impl<H: Host> Worker<H> {
             match round {
                 Ok(Round::Again | Round::Receive(..)) => {}
                 Ok(Round::Settled(observed)) => {
-                    failures = 0;
+                    // Waiting for the next try is no success.
+                    if observed != Observed::AwaitingCopy {
+                        failures = 0;
+                    }
                     let absent = observed == Observed::Absent;
                     if self.ledger.observe(&order, observed) && absent && self.ledger.release(id) {
                         return;
@@ -106,6 +114,31 @@ impl<H: Host> Worker<H> {
         tokio::time::timeout(wait.min(self.timings.retry_max), wake.notified()).await.unwrap_or_default();
     }
 
+    /// An agent before this one may have begun a pass, which goes on in the host without it. A first pass that ended
+    /// well is not thrown away: it has taken the longest.
+    async fn finish_copy(&self, order: &Order, wake: &Notify) -> Result<(), HostError> {
+        let (host, name) = (&self.host, order.name.as_str());
+        let ended_well = tokio::select! {
+            ended = host.finish_copy(name) => ended?,
+            () = self.until_newer(order, wake) => return Ok(()),
+        };
+        if !ended_well {
+            return Ok(());
+        }
+        let stamp = host.instance(name).await?.and_then(|instance| instance.stamp);
+        let first = stamp.filter(|stamp| stamp.order.id == order.id && stamp.copied.is_none());
+        match first.and_then(|stamp| stamp.order.copy_pass) {
+            Some(pass) => host.stamp_copied(name, Some(pass)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn until_newer(&self, order: &Order, wake: &Notify) {
+        while self.ledger.order(order.id).as_ref() == Some(order) {
+            wake.notified().await;
+        }
+    }
+
     /// Without a turn: a large disk takes hours, and only the network is busy.
     async fn receive(
         &self,
@@ -127,15 +160,10 @@ impl<H: Host> Worker<H> {
         }
         let refresh = arrived == Arrived::Earlier;
         let copying = host.receive_copy(fleet, order, &offer, refresh, said);
-        let newer = async {
-            while self.ledger.order(order.id).as_ref() == Some(order) {
-                wake.notified().await;
-            }
-        };
         let copied = tokio::select! {
             copied = copying => copied,
             // What is under way in the host ends there, or is deleted with the instance.
-            () = newer => return Ok(()),
+            () = self.until_newer(order, wake) => return Ok(()),
         };
         match copied {
             Ok(()) => host.stamp_copied(name, Some(pass)).await,

@@ -148,6 +148,8 @@ pub trait Host: Send + Sync + 'static {
         refresh: bool,
         progress: impl Fn(&str) + Send + Sync,
     ) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Waits for a copy into an instance that an agent before this one began. True if one ended well meanwhile.
+    fn finish_copy(&self, name: &str) -> impl Future<Output = Result<bool, HostError>> + Send;
     /// Writes [`Stamp::copied`].
     fn stamp_copied(&self, name: &str, pass: Option<CopyPass>) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Removes the snapshots that offers have made, and [`Stamp::copied`]; done at once if there are none.

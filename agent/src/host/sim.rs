@@ -360,6 +360,11 @@ impl Host for SimHost {
         .await
     }
 
+    async fn finish_copy(&self, _name: &str) -> Result<bool, HostError> {
+        // A killed agent's effect has happened or has not.
+        self.look(|_| false).await
+    }
+
     async fn stamp_copied(&self, name: &str, pass: Option<CopyPass>) -> Result<(), HostError> {
         self.effect(|memory| {
             if let Some(stamp) = &mut present(memory, name)?.seen.stamp {

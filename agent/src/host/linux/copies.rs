@@ -16,7 +16,11 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{LinuxHost, instances};
+use super::{
+    LinuxHost,
+    incus::{Operation, PROGRESS_ROUND},
+    instances,
+};
 use crate::host::HostError;
 
 /// Our own snapshots; a user's or a schedule's have other names.
@@ -113,6 +117,26 @@ impl LinuxHost {
         }
     }
 
+    /// Waits for whatever Incus does with an instance. True if a copy into it ended well while we watched, or just
+    /// before.
+    pub(super) async fn watch_copy(&self, name: &str) -> Result<bool, HostError> {
+        let what = format!("looking for a copy of {name} under way");
+        let mut operations: BTreeMap<String, Option<Vec<Operation>>> =
+            self.incus.get(&what, "/operations?recursion=1").await?;
+        let url = format!("/1.0/instances/{name}");
+        let of_it = |operation: &Operation| {
+            operation.resources.iter().flatten().any(|(_, urls)| urls.iter().any(|other| *other == url))
+        };
+        let mut take = |state: &str| operations.remove(state).flatten().unwrap_or_default();
+        let mut ended_well = take("success").iter().any(|operation| of_it(operation) && is_copy(operation));
+        for operation in take("running").into_iter().filter(of_it) {
+            tracing::info!(container = name, "waiting for an operation that was begun before");
+            let done = self.incus.wait(&what, &format!("/operations/{}", operation.id), PROGRESS_ROUND, |_| ()).await;
+            ended_well |= is_copy(&operation) && matches!(done, Ok(Some(_)));
+        }
+        Ok(ended_well)
+    }
+
     pub(super) async fn remove_copy_marks(&self, name: &str) -> Result<(), HostError> {
         let what = format!("listing the snapshots of {name}");
         let urls: Vec<String> = match self.incus.get(&what, &format!("/instances/{name}/snapshots")).await {
@@ -132,6 +156,10 @@ impl LinuxHost {
         }
         self.write_copied_stamp(name, None).await
     }
+}
+
+fn is_copy(operation: &Operation) -> bool {
+    operation.description == "Creating instance"
 }
 
 fn listens_at(server: &Server) -> &str {

@@ -1,6 +1,6 @@
 //! Incus' REST API over its unix socket: requests, operations, errors. It must never know what an instance means to us.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -13,7 +13,7 @@ const CALL: Duration = Duration::from_secs(20);
 /// One round of waiting for an operation. Incus answers earlier when it is done.
 const WAIT_ROUND: Duration = Duration::from_secs(30);
 /// The same when somebody watches.
-const PROGRESS_ROUND: Duration = Duration::from_secs(2);
+pub(super) const PROGRESS_ROUND: Duration = Duration::from_secs(2);
 
 /// A call that Incus refused or that did not reach it.
 #[derive(Debug)]
@@ -51,6 +51,11 @@ struct Envelope {
 /// A finished or running operation.
 #[derive(Debug, Deserialize)]
 pub(super) struct Operation {
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) description: String,
+    #[serde(default)]
+    pub(super) resources: Option<BTreeMap<String, Vec<String>>>,
     status_code: u16,
     #[serde(default)]
     err: String,
@@ -161,9 +166,8 @@ impl Incus {
         Ok((path, envelope.metadata["metadata"].take()))
     }
 
-    /// `None`: Incus has forgotten it, as it does 5 s after the end (404, or an answer without an operation when it
-    /// goes in the middle of the round): the caller must look for itself.
-    async fn wait(
+    /// `None`: Incus has forgotten it, as it does 5 s after the end: the caller must look for itself.
+    pub(super) async fn wait(
         &self,
         what: &str,
         path: &str,
@@ -179,11 +183,16 @@ impl Incus {
                 Err(failure) if failure.is(StatusCode::NOT_FOUND) => return Ok(None),
                 Err(failure) => return Err(failure),
             };
-            let operation: Option<Operation> = serde_json::from_value(envelope.metadata).map_err(|error| Failure {
-                code: None,
-                text: format!("{what}: an operation of another form: {error}"),
-            })?;
-            let Some(operation) = operation else { return Ok(None) };
+            let operation = match parsed(what, envelope.metadata)? {
+                Some(operation) => operation,
+                // The round is over, or the operation went in the middle of it.
+                None => match self.get::<Option<Operation>>(what, path).await {
+                    Ok(Some(operation)) => operation,
+                    Ok(None) => return Ok(None),
+                    Err(failure) if failure.is(StatusCode::NOT_FOUND) => return Ok(None),
+                    Err(failure) => return Err(failure),
+                },
+            };
             match operation.status_code {
                 SUCCESS => return Ok(Some(operation)),
                 code if code / 100 == RUNNING / 100 => progress(&operation.metadata),
@@ -191,4 +200,9 @@ impl Incus {
             }
         }
     }
+}
+
+fn parsed(what: &str, metadata: Value) -> Result<Option<Operation>, Failure> {
+    serde_json::from_value(metadata)
+        .map_err(|error| Failure { code: None, text: format!("{what}: an operation of another form: {error}") })
 }

@@ -146,6 +146,10 @@ impl Host for LinuxHost {
         self.receive(fleet, order, offer, refresh, progress).await
     }
 
+    async fn finish_copy(&self, name: &str) -> Result<bool, HostError> {
+        self.watch_copy(name).await
+    }
+
     async fn stamp_copied(&self, name: &str, pass: Option<CopyPass>) -> Result<(), HostError> {
         self.write_copied_stamp(name, pass).await
     }
