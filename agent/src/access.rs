@@ -57,6 +57,7 @@ impl<H: Host> Access<H> {
 
     async fn write(&self, fleet: FleetId, accounts: &[Account]) -> Result<Vec<Failure>, HostError> {
         self.host.ensure_access_rules().await?;
+        self.host.ensure_names(accounts).await?;
         let there = self.host.accounts(fleet).await?;
         let wanted: BTreeSet<&str> = accounts.iter().map(|account| account.username.as_str()).collect();
         let mut failures = Vec::new();

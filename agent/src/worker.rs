@@ -150,7 +150,7 @@ impl<H: Host> Worker<H> {
         let (host, name) = (&self.host, order.name.as_str());
         let Some(pass) = order.copy_pass else { return Ok(()) };
         let said = |how_far: &str| {
-            let title = format!("copying, pass {pass}{how_far}");
+            let title = format!("pass {pass}{how_far}");
             let step = Step { index: pass.0.get(), total: 0, title };
             self.ledger.observe(order, Observed::Converging { step });
         };

@@ -171,6 +171,8 @@ pub trait Host: Send + Sync + 'static {
     fn accounts(&self, fleet: FleetId) -> impl Future<Output = Result<Accounts, HostError>> + Send;
     /// What all proxy accounts together need: the group, the sshd rules. Cheap when nothing is to do.
     fn ensure_access_rules(&self) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Makes the containers of these accounts, and no others of the fleet, known by name on this host.
+    fn ensure_names(&self, accounts: &[Account]) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Makes the proxy account exactly this, ending its sessions where they could use what was taken away. Refuses a
     /// name that is not ours. Cheap when nothing is to do.
     fn ensure_account(&self, fleet: FleetId, account: &Account) -> impl Future<Output = Result<(), HostError>> + Send;

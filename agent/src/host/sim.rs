@@ -419,6 +419,10 @@ impl Host for SimHost {
         .await
     }
 
+    async fn ensure_names(&self, _accounts: &[Account]) -> Result<(), HostError> {
+        self.look(|_| ()).await
+    }
+
     async fn ensure_access_rules(&self) -> Result<(), HostError> {
         self.look(|_| ()).await
     }

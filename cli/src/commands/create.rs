@@ -81,5 +81,5 @@ async fn done(client: &Client, format: Format, create: &Create, last: &v1::Progr
         return output::out(&format!("ssh {user}@{}\n", container.ip));
     }
     output::note(&format!("or: containarium export {user} >> ~/.ssh/config && ssh {user}-dev"));
-    output::out(&format!("ssh -J {user}@{} {user}@{}\n", fleet.jump_address, container.ip))
+    output::out(&format!("ssh -J {user}@{} {user}@{}\n", fleet.jump_address, container.name))
 }

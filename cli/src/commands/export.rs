@@ -39,9 +39,9 @@ pub(crate) async fn run(global: &Global, export: &Export) -> Result<(), Failure>
             .hint("give --jump-ip, or start the coordinator with --jump-address"));
     }
     check_host(&jump)?;
-    check_host(&container.ip)?;
+    check_host(&container.name)?;
     let user = export.user.as_str();
-    let text = config(user, &container.ip, &jump, &key);
+    let text = config(user, &container.name, &jump, &key);
     match &export.output {
         None => output::out(&text),
         Some(path) => {
@@ -52,11 +52,12 @@ pub(crate) async fn run(global: &Global, export: &Export) -> Result<(), Failure>
     }
 }
 
-fn config(user: &str, address: &str, jump: &str, key: &str) -> String {
+/// The container by its name, which the jump servers know: it stays when the container moves.
+fn config(user: &str, container: &str, jump: &str, key: &str) -> String {
     format!(
         "# containarium: {user}'s machine; try: ssh {user}-dev\n\
          Host containarium-jump-{user}\n    HostName {jump}\n    User {user}\n    IdentityFile {key}\n    IdentitiesOnly yes\n\
-         Host {user}-dev\n    HostName {address}\n    User {user}\n    IdentityFile {key}\n    IdentitiesOnly yes\n    \
+         Host {user}-dev\n    HostName {container}\n    User {user}\n    IdentityFile {key}\n    IdentitiesOnly yes\n    \
          ProxyJump containarium-jump-{user}\n# containarium: end of {user}\n"
     )
 }
@@ -100,13 +101,13 @@ mod tests {
 
     #[test]
     fn names_are_unique_per_user_and_all_else_is_comment() {
-        let text = config("alice", "10.100.1.2", "203.0.113.9", "~/.ssh/id_ed25519");
+        let text = config("alice", "alice-container", "203.0.113.9", "~/.ssh/id_ed25519");
         assert_eq!(
             text,
             "# containarium: alice's machine; try: ssh alice-dev\n\
              Host containarium-jump-alice\n    HostName 203.0.113.9\n    User alice\n    IdentityFile ~/.ssh/id_ed25519\n    \
              IdentitiesOnly yes\n\
-             Host alice-dev\n    HostName 10.100.1.2\n    User alice\n    IdentityFile ~/.ssh/id_ed25519\n    \
+             Host alice-dev\n    HostName alice-container\n    User alice\n    IdentityFile ~/.ssh/id_ed25519\n    \
              IdentitiesOnly yes\n    ProxyJump containarium-jump-alice\n# containarium: end of alice\n"
         );
     }

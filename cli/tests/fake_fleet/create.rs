@@ -11,7 +11,7 @@ use tonic::Status;
 use crate::support::{ALICE_KEY, Cli, Coordinator, Step, container, created, progress, until};
 
 const LINE: &str = "create alice --ssh-key HERE/alice.pub";
-const SSH: &str = "ssh -J alice@203.0.113.9 alice@10.100.1.2\n";
+const SSH: &str = "ssh -J alice@203.0.113.9 alice@alice-container\n";
 
 fn alice() -> v1::Container {
     container("alice", "10.100.1.2")

@@ -71,11 +71,11 @@ fn ssh_understands_what_was_appended_for_several_users_and_twice() {
     check_lines(&all);
     let config = fleet.dir().join("config");
     fs::write(&config, all).unwrap();
-    for (user, address) in [("alice", "10.100.1.2"), ("bob", "10.100.2.7")] {
+    for user in ["alice", "bob"] {
         let machine = ssh_says(&config, &format!("{user}-dev"));
         for said in [
             format!("user {user}"),
-            format!("hostname {address}"),
+            format!("hostname {user}-container"),
             format!("proxyjump containarium-jump-{user}"),
             format!("identityfile /keys/{user}"),
             "identitiesonly yes".to_owned(),
@@ -93,11 +93,11 @@ fn ssh_understands_what_was_appended_for_several_users_and_twice() {
 #[test]
 fn no_answer_of_the_coordinator_starts_a_line_of_its_own() {
     let hostile = "10.100.1.2\n    ProxyCommand evil";
-    let as_address = container("alice", hostile);
+    let as_name = v1::Container { name: hostile.to_owned(), ..container("alice", "10.100.1.2") };
     let as_user = v1::Container { user: "alice\n    ProxyCommand evil".to_owned(), ..container("alice", "10.100.1.2") };
     let as_jump = container("alice", "10.100.1.2");
     for (what, answer, jump) in
-        [("address", as_address, "203.0.113.9"), ("user", as_user, "203.0.113.9"), ("jump", as_jump, hostile)]
+        [("name", as_name, "203.0.113.9"), ("user", as_user, "203.0.113.9"), ("jump", as_jump, hostile)]
     {
         let fleet = Coordinator::with([container("alice", "10.100.1.2")]);
         {

@@ -148,28 +148,45 @@ pub(super) struct Moved {
     cancelling: bool,
     /// It was there before this command.
     already: bool,
+    /// What was last said of the copy: between two looks at it there may be nothing to say.
+    detail: String,
     said: Said,
 }
 
 impl Moved {
     fn of(row: &MoveRow, request: &Move) -> Self {
         let (id, target, owner) = (row.container, row.target.clone(), request.owner.clone());
-        Self { id, owner, target, cancelling: false, already: false, said: Said::default() }
+        Self { id, owner, target, cancelling: false, already: false, detail: String::new(), said: Said::default() }
     }
 
     fn already(id: ContainerId, node: &NodeName, request: &Move) -> Self {
         let owner = request.owner.clone();
-        Self { id, owner, target: node.clone(), cancelling: false, already: true, said: Said::default() }
+        Self {
+            id,
+            owner,
+            target: node.clone(),
+            cancelling: false,
+            already: true,
+            detail: String::new(),
+            said: Said::default(),
+        }
     }
 
     fn under_way(&mut self, row: &MoveRow, rows: &[Held], sights: &Sights) -> Look {
         let on = |node: &NodeName| rows.iter().find(|held| held.placement.node == *node);
         let doing = |node: &NodeName| on(node).map(|held| live::observed(held, sights));
         let detail = match doing(&row.target) {
-            Some(Observed::Converging { step: Step { title, .. } }) => format!(": {title}"),
-            Some(Observed::Failed { error, .. }) => format!(": failed, trying again: {error}"),
+            Some(Observed::Failed { error, permanent: false }) => format!(": failed, trying again: {error}"),
+            // While it copies, only how far that is; the little steps between belong to no one.
+            Some(Observed::Converging { step: Step { title, .. } })
+                if row.phase == MovePhase::Starting || title.starts_with("pass ") =>
+            {
+                format!(": {title}")
+            }
+            Some(Observed::Converging { .. } | Observed::AwaitingCopy | Observed::Unknown) => self.detail.clone(),
             _ => String::new(),
         };
+        self.detail.clone_from(&detail);
         let MoveRow { source, target, .. } = row;
         let progress = match row.phase {
             MovePhase::Copying => step(1, STEPS, format!("copying to {target} while it runs{detail}")),

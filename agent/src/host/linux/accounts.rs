@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! alice:x:20000:...:containarium-fleet=<id>:/home/alice:/usr/sbin/nologin      shadow: '*', no password ever fits
-//! /home/alice/.ssh/authorized_keys   root's: restrict,port-forwarding,permitopen="10.100.1.5:22" ssh-ed25519 ...
+//! /home/alice/.ssh/authorized_keys   root's: restrict,port-forwarding,permitopen="alice-container:22",... ssh-ed25519 ...
 //! ```
 
 use std::{
@@ -81,10 +81,12 @@ fn home_of(name: &str) -> PathBuf {
     Path::new("/home").join(name)
 }
 
-/// One line per key; the address is the only place that the account may forward to.
+/// One line per key; the container, by its name or its address, is the only place that the account may forward to. The
+/// name is what people use: it stays when the container moves.
 fn authorized_keys(account: &Account) -> String {
+    let name = account.username.container_name();
     let options = match account.permit {
-        Some(address) => format!("restrict,port-forwarding,permitopen=\"{address}:22\""),
+        Some(address) => format!("restrict,port-forwarding,permitopen=\"{name}:22\",permitopen=\"{address}:22\""),
         None => "restrict".to_owned(),
     };
     account.ssh_keys.iter().map(|key| format!("{options} {key}\n")).collect()
@@ -202,8 +204,8 @@ mod tests {
     fn each_key_may_reach_one_port_of_one_address() {
         assert_eq!(
             authorized_keys(&account(Some("10.100.1.5"), &[KEY, "ssh-rsa BBBB"])),
-            "restrict,port-forwarding,permitopen=\"10.100.1.5:22\" ssh-ed25519 AAAA alice@laptop\n\
-             restrict,port-forwarding,permitopen=\"10.100.1.5:22\" ssh-rsa BBBB\n"
+            "restrict,port-forwarding,permitopen=\"alice-container:22\",permitopen=\"10.100.1.5:22\" ssh-ed25519 AAAA alice@laptop\n\
+             restrict,port-forwarding,permitopen=\"alice-container:22\",permitopen=\"10.100.1.5:22\" ssh-rsa BBBB\n"
         );
         assert_eq!(authorized_keys(&account(None, &[KEY])), "restrict ssh-ed25519 AAAA alice@laptop\n");
     }

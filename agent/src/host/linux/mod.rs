@@ -3,6 +3,7 @@
 mod accounts;
 mod copies;
 mod files;
+mod hosts;
 mod images;
 mod incus;
 mod instances;
@@ -180,6 +181,11 @@ impl Host for LinuxHost {
 
     async fn accounts(&self, fleet: FleetId) -> Result<Accounts, HostError> {
         accounts::read(fleet).await
+    }
+
+    async fn ensure_names(&self, accounts: &[Account]) -> Result<(), HostError> {
+        let _writing = self.accounts.lock().await;
+        hosts::ensure(accounts).await
     }
 
     async fn ensure_access_rules(&self) -> Result<(), HostError> {
