@@ -60,6 +60,9 @@ fn a_jump_account_reaches_its_own_port_22_and_nothing_else() {
         for target in [
             format!("{bob_ip}:22"),
             format!("{alice_ip}:80"),
+            "bob-container:22".into(),
+            "alice-container:80".into(),
+            "jump-2:22".into(),
             "127.0.0.1:22".into(),
             "10.99.0.11:7444".into(),
             "10.99.0.12:22".into(),

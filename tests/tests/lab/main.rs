@@ -10,6 +10,7 @@ mod docs;
 mod life;
 mod limits;
 mod many;
+mod moves;
 
 use containarium_tests::{lab::Lab, lab_check};
 
