@@ -18,7 +18,7 @@ pub(super) const PROGRESS_ROUND: Duration = Duration::from_secs(2);
 /// A call that Incus refused or that did not reach it.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// HTTP or operation status; none if the daemon was not reached.
+    /// HTTP status; none if the daemon was not reached, or the operation failed: those all fail with the same code.
     pub(super) code: Option<u16>,
     /// In Incus' words, with what was asked.
     pub(super) text: String,
@@ -196,7 +196,7 @@ impl Incus {
             match operation.status_code {
                 SUCCESS => return Ok(Some(operation)),
                 code if code / 100 == RUNNING / 100 => progress(&operation.metadata),
-                code => return Err(Failure { code: Some(code), text: format!("{what}: {}", operation.err) }),
+                _ => return Err(Failure { code: None, text: format!("{what}: {}", operation.err) }),
             }
         }
     }
