@@ -7,6 +7,7 @@ mod delete;
 mod export;
 mod keys;
 mod list;
+mod moves;
 mod program;
 mod refusals;
 mod support;
