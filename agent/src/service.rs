@@ -6,7 +6,8 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use containarium_proto::{
     convert,
     ids::{AccessRevision, ContainerId, Generation},
-    node::{Account, CopyPass, Order},
+    node::{Account, CopyPass, ImageOffer, Order},
+    spec::Fingerprint,
     v1::{self, agent_server::Agent},
 };
 use tokio_util::sync::CancellationToken;
@@ -146,6 +147,34 @@ impl<H: Host> Agent for Service<H> {
         let order = self.ordered(id)?;
         self.host.clear_copy(&order.name).await.map_err(unavailable)?;
         Ok(Response::new(v1::WithdrawCopyResponse {}))
+    }
+
+    async fn offer_image(&self, request: Request<v1::OfferImageRequest>) -> Result<Response<v1::ImageOffer>, Status> {
+        let request = request.into_inner();
+        let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
+        let fingerprint: Fingerprint = request.fingerprint.parse().map_err(invalid)?;
+        self.membership.admit(sender).await?;
+        let offer = self.host.offer_image(&fingerprint, &request.host).await.map_err(unavailable)?;
+        let ImageOffer { server, secret, certificate } =
+            offer.ok_or_else(|| Status::not_found(format!("image {fingerprint} is not here")))?;
+        Ok(Response::new(v1::ImageOffer { server, secret, certificate }))
+    }
+
+    async fn fetch_image(
+        &self,
+        request: Request<v1::FetchImageRequest>,
+    ) -> Result<Response<v1::FetchImageResponse>, Status> {
+        let request = request.into_inner();
+        let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
+        let (Some(image), Some(offer)) = (request.image, request.offer) else {
+            return Err(invalid("image or offer is missing"));
+        };
+        let image = convert::image_from_wire(&image).map_err(invalid)?;
+        self.membership.admit(sender).await?;
+        let v1::ImageOffer { server, secret, certificate } = offer;
+        let offer = ImageOffer { server, secret, certificate };
+        self.host.fetch_image(&image, &offer).await.map_err(unavailable)?;
+        Ok(Response::new(v1::FetchImageResponse {}))
     }
 
     async fn sync_access(&self, request: Request<v1::SyncAccessRequest>) -> Result<Response<v1::AccessReport>, Status> {

@@ -86,6 +86,9 @@ pub enum Command {
     /// The servers of the fleet.
     #[command(subcommand)]
     Node(Node),
+    /// Golden images, which machines are cloned from.
+    #[command(subcommand)]
+    Image(Image),
     /// What happened lately.
     Events(Events),
     /// Certificates of the fleet.
@@ -359,6 +362,22 @@ pub enum Node {
         /// It will never come back: give up what lives there. Repeat its name to confirm.
         #[arg(long, value_name = "NAME")]
         lost: Option<NodeName>,
+    },
+}
+
+/// Golden images.
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// All images, and which servers have each.
+    List,
+    /// Give this image to creates that name none.
+    Default {
+        /// Alias or fingerprint.
+        #[arg(required_unless_present = "reset")]
+        image: Option<String>,
+        /// Back to what the coordinator was started with.
+        #[arg(long, conflicts_with = "image")]
+        reset: bool,
     },
 }
 

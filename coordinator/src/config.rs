@@ -93,6 +93,8 @@ pub struct Timings {
     pub pending_after: Duration,
     /// Longest life of a progress stream.
     pub stream_limit: Duration,
+    /// How long a node may lack a golden image that others have before it is told to fetch it.
+    pub image_patience: Duration,
 }
 
 impl Default for Timings {
@@ -108,6 +110,7 @@ impl Default for Timings {
             first_round: Duration::from_secs(10),
             pending_after: Duration::from_secs(60),
             stream_limit: Duration::from_secs(15 * 60),
+            image_patience: Duration::from_secs(30),
         }
     }
 }

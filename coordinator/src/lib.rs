@@ -13,6 +13,7 @@ mod availability;
 mod config;
 mod error;
 mod image;
+mod images;
 mod leader;
 mod moving;
 mod node;

@@ -10,7 +10,7 @@ use crate::{
     api::{self, Listeners},
     config::Config,
     error::CoordinatorError,
-    leader, moving,
+    images, leader, moving,
     node::Drivers,
     reign::Reign,
     store::{Policy, StateLock, Store, StoreError},
@@ -77,6 +77,7 @@ async fn govern(
         cause = reign.ended() => Err(cause),
         never = keep_house(reign) => match never {},
         never = moving::run(reign, drivers) => match never {},
+        never = images::run(reign, drivers) => match never {},
         () = grace_over => {
             tracing::warn!("calls under way were cut off");
             Ok(())

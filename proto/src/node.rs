@@ -108,6 +108,24 @@ pub struct Usage {
     pub disk: Option<Bytes>,
 }
 
+/// How a node lets another one fetch a golden image.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ImageOffer {
+    /// "https://HOST:PORT"
+    pub server: String,
+    /// Of this one image, for some minutes.
+    pub secret: String,
+    /// PEM; the only certificate that the offering server may show.
+    pub certificate: String,
+}
+
+/// Without the secret.
+impl fmt::Debug for ImageOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImageOffer").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
 /// Everything a node says of itself. Missing from `containers` means nothing (I5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeReport {

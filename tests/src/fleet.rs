@@ -200,6 +200,7 @@ impl Fleet {
                 first_round: Duration::from_secs(5),
                 pending_after: Duration::from_secs(20),
                 stream_limit: Duration::from_secs(120),
+                image_patience: Duration::from_millis(100),
             },
         };
         let started = Instant::now();
@@ -410,6 +411,26 @@ impl Fleet {
         let mut client = self.client();
         let request = v1::RetireNodeRequest { name: name.into(), lost: lost.into() };
         self.caller.block_on(async { Ok(client.retire_node(request).await?.into_inner()) })
+    }
+
+    /// Golden images, or what is refused about choosing another default.
+    ///
+    /// # Errors
+    /// As the coordinator or the link says.
+    pub fn default_image(&self, image: &str) -> Result<Vec<v1::FleetImage>, Status> {
+        let mut client = self.client();
+        let request = v1::SetDefaultImageRequest { image: image.into() };
+        self.caller.block_on(async { Ok(client.set_default_image(request).await?.into_inner().images) })
+    }
+
+    /// Golden images.
+    ///
+    /// # Panics
+    /// The coordinator does not answer.
+    #[must_use]
+    pub fn images(&self) -> Vec<v1::FleetImage> {
+        let mut client = self.client();
+        self.caller.block_on(client.list_images(v1::ListImagesRequest {})).expect("a list").into_inner().images
     }
 
     /// The newest events of a subject, newest first.

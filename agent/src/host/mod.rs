@@ -13,8 +13,8 @@ use containarium_proto::{
     ids::FleetId,
     keys::KeySet,
     names::Username,
-    node::{Account, CopyOffer, CopyPass, Order, Usage},
-    spec::{Capacity, Image},
+    node::{Account, CopyOffer, CopyPass, ImageOffer, Order, Usage},
+    spec::{Capacity, Fingerprint, Image},
 };
 use ipnet::Ipv4Net;
 
@@ -162,6 +162,14 @@ pub trait Host: Send + Sync + 'static {
     fn images(&self) -> impl Future<Output = Result<Vec<Image>, HostError>> + Send;
     /// Brings what the operator laid ready for this host (new golden images) into it. Called again and again.
     fn refresh_images(&self) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Opens an image to another node. `None`: there is no such image.
+    fn offer_image(
+        &self,
+        fingerprint: &Fingerprint,
+        host: &str,
+    ) -> impl Future<Output = Result<Option<ImageOffer>, HostError>> + Send;
+    /// Fetches an offered image, unless it is there, and names it.
+    fn fetch_image(&self, image: &Image, offer: &ImageOffer) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Size and use of the machine.
     fn capacity(&self) -> impl Future<Output = Result<Capacity, HostError>> + Send;
     /// Where the containers live.

@@ -15,7 +15,7 @@ use containarium_proto::{
     ids::FleetId,
     keys::KeySet,
     names::Username,
-    node::{Account, CopyOffer, CopyPass, Order, Usage},
+    node::{Account, CopyOffer, CopyPass, ImageOffer, Order, Usage},
     sizes::Bytes,
     spec::{Capacity, Fingerprint, Image},
 };
@@ -169,6 +169,11 @@ impl SimHost {
     /// Puts a login name there that is not ours.
     pub fn add_foreign_user(&self, name: &str) {
         self.memory().foreign.insert(name.to_owned());
+    }
+
+    /// The images it has, and no others.
+    pub fn set_images(&self, images: Vec<Image>) {
+        self.memory().images = images;
     }
 
     /// What every container uses.
@@ -393,6 +398,26 @@ impl Host for SimHost {
 
     async fn images(&self) -> Result<Vec<Image>, HostError> {
         self.look(|memory| memory.images.clone()).await
+    }
+
+    async fn offer_image(&self, fingerprint: &Fingerprint, host: &str) -> Result<Option<ImageOffer>, HostError> {
+        let there = self.look(|memory| memory.images.iter().any(|image| image.fingerprint == *fingerprint)).await?;
+        let offer = || ImageOffer {
+            server: format!("https://{host}"),
+            secret: "simulated".to_owned(),
+            certificate: "simulated".to_owned(),
+        };
+        Ok(there.then(offer))
+    }
+
+    async fn fetch_image(&self, image: &Image, _offer: &ImageOffer) -> Result<(), HostError> {
+        self.effect(|memory| {
+            if !memory.images.contains(image) {
+                memory.images.push(image.clone());
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn refresh_images(&self) -> Result<(), HostError> {

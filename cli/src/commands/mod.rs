@@ -5,6 +5,7 @@ mod create;
 mod delete;
 mod events;
 mod export;
+mod image;
 mod key;
 mod list;
 mod moving;
@@ -42,6 +43,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Move(wanted) => moving::run(&client()?, format, wanted).await,
         Command::Key(key) => key::run(&args.global, key).await,
         Command::Export(export) => export::run(&args.global, export).await,
+        Command::Image(image) => image::run(&client()?, format, image).await,
         Command::Node(node) => node::run(&client()?, format, node).await,
         Command::Events(events) => events::run(&client()?, format, events).await,
         Command::Cert(Cert::Generate(generate)) => cert::generate(format, generate),

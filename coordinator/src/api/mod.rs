@@ -4,6 +4,7 @@
 mod create;
 mod delete;
 mod drain;
+mod images;
 mod keys;
 mod moves;
 mod nodes;

@@ -10,11 +10,12 @@ use containarium_proto::{
 };
 
 use super::{
-    parse,
+    images, parse,
     refuse::{field, no_such_node},
     render, view,
 };
 use crate::{
+    config::Defaults,
     image,
     node::{Drivers, check_address, live::Sight},
     placement::{self, Candidate, Demand, Resources},
@@ -108,7 +109,7 @@ pub(super) async fn list(reign: &Reign) -> Result<Vec<v1::Node>, Refusal> {
     drop(reader);
     let sights = reign.sights();
     let candidates = placing::candidates(&rows, &claims, &sights);
-    let demand = usual_demand(reign, &candidates);
+    let demand = usual_demand(&images::defaults(reign).await?, &candidates);
     let by_name: BTreeMap<_, _> = candidates.iter().map(|c| (&c.name, c)).collect();
     let one =
         |row: &NodeRow| by_name.get(&row.name).map(|c| render_node(reign, row, c, sights.get(&row.name), &demand));
@@ -116,8 +117,7 @@ pub(super) async fn list(reign: &Reign) -> Result<Vec<v1::Node>, Refusal> {
 }
 
 /// "Would it take one more?" is asked with what a create gets that says nothing.
-fn usual_demand(reign: &Reign, candidates: &[Candidate]) -> Demand {
-    let defaults = &reign.config.defaults;
+fn usual_demand(defaults: &Defaults, candidates: &[Candidate]) -> Demand {
     let image = image::resolve(&defaults.image, candidates.iter().map(|c| c.images.as_slice()));
     Demand {
         resources: Resources {

@@ -192,15 +192,17 @@ fn request_id(text: &str) -> Result<RequestId, Refusal> {
 }
 
 fn image(text: &str, defaults: &Defaults) -> Result<String, Refusal> {
-    if text.is_empty() {
-        return Ok(defaults.image.clone());
-    }
+    Ok(if text.is_empty() { defaults.image.clone() } else { image_name(text)?.to_owned() })
+}
+
+/// An alias or a fingerprint, or nothing.
+pub(super) fn image_name(text: &str) -> Result<&str, Refusal> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | ':');
     if text.len() > 128 || !text.chars().all(good) {
         let message = format!("image '{}' is neither an alias nor a fingerprint", shown(text));
-        return Err(field(message, "leave --image out for the fleet's default image"));
+        return Err(field(message, "see 'containarium image list'"));
     }
-    Ok(text.to_owned())
+    Ok(text)
 }
 
 fn shown(text: &str) -> String {

@@ -6,7 +6,7 @@ use containarium_proto::{VERSION, v1};
 use tonic::{Request, Response, Status};
 
 use super::{
-    create, delete, drain, keys, moves, nodes, parse, power,
+    create, delete, drain, images, keys, moves, nodes, parse, power,
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
@@ -40,7 +40,8 @@ impl v1::fleet_server::Fleet for FleetService {
         &self,
         request: Request<v1::CreateContainerRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
-        let create = parse::create(request.get_ref(), &self.reign.config.defaults)?;
+        let defaults = images::defaults(&self.reign).await?;
+        let create = parse::create(request.get_ref(), &defaults)?;
         if request.get_ref().dry_run {
             return Ok(Response::new(progress::once(create::dry_run(&self.reign, &create).await?)));
         }
@@ -164,6 +165,20 @@ impl v1::fleet_server::Fleet for FleetService {
     #[tracing::instrument(skip_all, fields(node = request.get_ref().name, lost = request.get_ref().lost))]
     async fn retire_node(&self, request: Request<v1::RetireNodeRequest>) -> Result<Response<v1::Node>, Status> {
         Ok(Response::new(drain::retire(&self.reign, &self.drivers, request.get_ref()).await?))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn list_images(&self, _: Request<v1::ListImagesRequest>) -> Result<Response<v1::ListImagesResponse>, Status> {
+        Ok(Response::new(v1::ListImagesResponse { images: images::list(&self.reign).await? }))
+    }
+
+    #[tracing::instrument(skip_all, fields(image = request.get_ref().image))]
+    async fn set_default_image(
+        &self,
+        request: Request<v1::SetDefaultImageRequest>,
+    ) -> Result<Response<v1::ListImagesResponse>, Status> {
+        images::set_default(&self.reign, request.get_ref()).await?;
+        Ok(Response::new(v1::ListImagesResponse { images: images::list(&self.reign).await? }))
     }
 
     #[tracing::instrument(skip_all)]

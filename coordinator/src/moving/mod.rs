@@ -193,10 +193,9 @@ async fn offer(
 ) -> Result<(), Failure> {
     let (from, to) = (&source.placement, &target.placement);
     let node = reign.store.reader().await?.node(&from.node).await?.ok_or("the source is not known any more")?;
-    let host = node.address.rsplit_once(':').map_or(node.address.as_str(), |(host, _)| host);
     let giving = drivers.client(&from.node).ok_or("the source has no driver")?;
     let taking = drivers.client(&to.node).ok_or("the target has no driver")?;
-    let offer = giving.offer_copy((from.container, from.generation), (pass, last), host).await?;
+    let offer = giving.offer_copy((from.container, from.generation), (pass, last), node.host()).await?;
     taking.receive_copy((to.container, to.generation), offer).await?;
     tracing::info!(%pass, last, source = %from.node, "a pass of the copy was handed over");
     Ok(())

@@ -15,6 +15,7 @@ use containarium_proto::{
     node::{Account, ContainerReport, CopyOffer, CopyPass, NodeReport, Order, Sender, Usage},
     pki::{CertsDir, PkiError},
     sizes::Bytes,
+    spec::{Fingerprint, Image},
     v1::{self, agent_client::AgentClient as Wire},
 };
 use tonic::{
@@ -26,6 +27,9 @@ use crate::{config::Timings, reign::Reign};
 
 /// 750 users with 64 long keys each are under 50 MB; tonic's own 4 MB are not enough.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// A gigabyte over a slow line, and its checksum. The node goes on by itself when we give up.
+const IMAGE_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 /// Why a call gave no answer that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -194,6 +198,23 @@ impl AgentClient {
         let mut wire = self.wire()?;
         // An agent that has just started does not know yet what is there: not found is no answer.
         within(self.timings.access_deadline, wire.withdraw_copy(request)).await.map(drop)
+    }
+
+    /// Has an image opened to another node.
+    pub(crate) async fn offer_image(&self, fingerprint: &Fingerprint, host: &str) -> Result<v1::ImageOffer, CallError> {
+        let sender = Some(convert::sender_to_wire(self.sender));
+        let request = v1::OfferImageRequest { sender, fingerprint: fingerprint.to_string(), host: host.to_owned() };
+        let mut wire = self.wire()?;
+        within(self.timings.rpc_deadline, wire.offer_image(request)).await
+    }
+
+    /// Has an image fetched; answers when it is there.
+    pub(crate) async fn fetch_image(&self, image: &Image, offer: v1::ImageOffer) -> Result<(), CallError> {
+        let sender = Some(convert::sender_to_wire(self.sender));
+        let image = Some(convert::image_to_wire(image));
+        let mut wire = self.wire()?;
+        let request = v1::FetchImageRequest { sender, image, offer: Some(offer) };
+        within(IMAGE_DEADLINE, wire.fetch_image(request)).await.map(drop)
     }
 
     pub(crate) async fn sync_access(

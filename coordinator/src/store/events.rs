@@ -67,12 +67,15 @@ kinds! {
     NodeNetwork = "node.network",
     NodeActive = "node.active",
     NodeCordoned = "node.cordoned",
+    NodeImage = "node.image",
+    NodeImageFailed = "node.image-failed",
     NodeDraining = "node.draining",
     NodeDrained = "node.drained",
     NodeStuck = "node.drain-stuck",
     NodeRetired = "node.retired",
     AccessFailed = "access.failed",
     AccessSynced = "access.synced",
+    FleetImage = "fleet.image",
     FleetLed = "fleet.led",
 }
 

@@ -51,6 +51,12 @@ impl WriteTx {
         done.map(drop).map_err(failed("setting a policy"))
     }
 
+    /// What a create gets that names no image; empty: what the coordinator was started with.
+    pub(crate) async fn set_default_image(&mut self, image: &str) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE fleet SET default_image = $1").bind(image).execute(self.connection()).await;
+        update.map(drop).map_err(failed("choosing the default image"))
+    }
+
     /// Where a node that was retired is now.
     pub(crate) async fn set_address(&mut self, name: &NodeName, address: &str) -> Result<(), StoreError> {
         let update = sqlx::query("UPDATE node SET address = $2 WHERE name = $1").bind(name.as_str());

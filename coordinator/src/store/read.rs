@@ -54,6 +54,13 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
         Self(connection)
     }
 
+    /// The operator's choice for creates that name no image; none: nobody has chosen.
+    pub(crate) async fn default_image(&mut self) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query("SELECT default_image FROM fleet").fetch_one(&mut *self.0).await;
+        let image = rows::text(&row.map_err(failed("reading the default image"))?, "default_image")?;
+        Ok(Some(image).filter(|image| !image.is_empty()))
+    }
+
     pub(super) fn connection(&mut self) -> &mut AnyConnection {
         &mut self.0
     }

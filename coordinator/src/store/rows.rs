@@ -60,6 +60,13 @@ pub(crate) struct NodeRow {
     pub(crate) drain_parallel: usize,
 }
 
+impl NodeRow {
+    /// Under which other nodes reach it too.
+    pub(crate) fn host(&self) -> &str {
+        self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host)
+    }
+}
+
 /// What a user wants, wherever it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ContainerRow {

@@ -230,6 +230,14 @@ impl Agent for Service {
         Err(Status::unimplemented("no test here asks for it"))
     }
 
+    async fn offer_image(&self, _: Request<v1::OfferImageRequest>) -> Result<Response<v1::ImageOffer>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn fetch_image(&self, _: Request<v1::FetchImageRequest>) -> Result<Response<v1::FetchImageResponse>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
     async fn withdraw_copy(
         &self,
         _: Request<v1::WithdrawCopyRequest>,

@@ -54,7 +54,7 @@ impl LinuxHost {
 
     /// Makes Incus listen for other nodes, unless it does. Nobody is trusted there: without an operation's secret it
     /// tells a caller its version and nothing more.
-    async fn ensure_listening(&self) -> Result<(u16, String), HostError> {
+    pub(super) async fn ensure_listening(&self) -> Result<(u16, String), HostError> {
         let what = "making incus listen for copies";
         let mut server: Server = self.incus.get(what, "").await?;
         if listens_at(&server).is_empty() {

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use containarium_proto::spec::{Fingerprint, Image};
+use containarium_proto::{
+    node::ImageOffer,
+    spec::{Fingerprint, Image},
+};
 use reqwest::{Body, Method, StatusCode, multipart};
 use serde::Deserialize;
 use serde_json::json;
@@ -93,6 +96,46 @@ impl LinuxHost {
                 failure.text
             ))
         })
+    }
+
+    /// For another node's Incus: it shows the secret and gets this one image.
+    pub(super) async fn open_image(
+        &self,
+        fingerprint: &Fingerprint,
+        host: &str,
+    ) -> Result<Option<ImageOffer>, HostError> {
+        let what = format!("offering image {fingerprint:.12}");
+        let (port, certificate) = self.ensure_listening().await?;
+        let request = self.incus.request(Method::POST, &format!("/images/{fingerprint}/secret"));
+        let metadata = match self.incus.begin(&what, request).await {
+            Ok((_, metadata)) => metadata,
+            Err(failure) if failure.is(StatusCode::NOT_FOUND) => return Ok(None),
+            Err(failure) => return Err(failure.into()),
+        };
+        let Some(secret) = metadata["secret"].as_str().map(ToOwned::to_owned) else {
+            return Err(HostError::transient(format!("{what}: no secret")));
+        };
+        Ok(Some(ImageOffer { server: format!("https://{host}:{port}"), secret, certificate }))
+    }
+
+    pub(super) async fn pull_image(&self, image: &Image, offer: &ImageOffer) -> Result<(), HostError> {
+        let aliases = self.aliases().await?;
+        if aliases.get(&image.alias) == Some(&image.fingerprint) {
+            return Ok(());
+        }
+        let what = format!("fetching image {} from {}", image.alias, offer.server);
+        let body = json!({
+            "public": false,
+            "source": {
+                "type": "image", "mode": "pull", "protocol": "incus", "server": offer.server,
+                "certificate": offer.certificate, "secret": offer.secret, "fingerprint": image.fingerprint.to_string(),
+            },
+        });
+        let request = self.incus.request(Method::POST, "/images").json(&body);
+        self.incus.operate(&what, request, IMPORT).await?;
+        self.point(&image.alias, &image.fingerprint, &aliases).await?;
+        tracing::info!(alias = image.alias, fingerprint = %image.fingerprint, server = offer.server, "image fetched");
+        Ok(())
     }
 
     /// Makes or moves an alias.

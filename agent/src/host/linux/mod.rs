@@ -18,8 +18,8 @@ use containarium_proto::{
     ids::FleetId,
     keys::KeySet,
     names::Username,
-    node::{Account, CopyOffer, CopyPass, Order, Usage},
-    spec::{Capacity, Image},
+    node::{Account, CopyOffer, CopyPass, ImageOffer, Order, Usage},
+    spec::{Capacity, Fingerprint, Image},
 };
 use tokio::{
     io::AsyncReadExt,
@@ -169,6 +169,14 @@ impl Host for LinuxHost {
 
     async fn refresh_images(&self) -> Result<(), HostError> {
         self.import_images().await
+    }
+
+    async fn offer_image(&self, fingerprint: &Fingerprint, host: &str) -> Result<Option<ImageOffer>, HostError> {
+        self.open_image(fingerprint, host).await
+    }
+
+    async fn fetch_image(&self, image: &Image, offer: &ImageOffer) -> Result<(), HostError> {
+        self.pull_image(image, offer).await
     }
 
     async fn capacity(&self) -> Result<Capacity, HostError> {

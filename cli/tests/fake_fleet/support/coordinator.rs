@@ -49,6 +49,7 @@ pub(crate) struct State {
     pub(crate) scripts: VecDeque<Vec<Step>>,
     pub(crate) creates: Vec<v1::CreateContainerRequest>,
     pub(crate) deletes: Vec<v1::DeleteContainerRequest>,
+    pub(crate) images: Vec<v1::FleetImage>,
     pub(crate) moves: Vec<v1::MoveContainerRequest>,
     /// Node, and what was confirmed as lost.
     pub(crate) retired: Vec<(String, String)>,
@@ -260,6 +261,23 @@ impl Fleet for Fake {
         let v1::RetireNodeRequest { name, lost } = request.into_inner();
         self.open()?.retired.push((name.clone(), lost));
         Ok(Response::new(v1::Node { name, policy: v1::Policy::Retired.into(), ..v1::Node::default() }))
+    }
+
+    async fn list_images(&self, _: Request<v1::ListImagesRequest>) -> Result<Response<v1::ListImagesResponse>, Status> {
+        let images = self.open()?.images.clone();
+        Ok(Response::new(v1::ListImagesResponse { images }))
+    }
+
+    async fn set_default_image(
+        &self,
+        request: Request<v1::SetDefaultImageRequest>,
+    ) -> Result<Response<v1::ListImagesResponse>, Status> {
+        let wanted = request.into_inner().image;
+        let mut state = self.open()?;
+        for image in &mut state.images {
+            image.is_default = image.alias == wanted;
+        }
+        Ok(Response::new(v1::ListImagesResponse { images: state.images.clone() }))
     }
 
     async fn list_events(&self, _: Request<v1::ListEventsRequest>) -> Result<Response<v1::ListEventsResponse>, Status> {
