@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod adopt;
 mod create;
 mod delete;
 mod export;
@@ -9,4 +10,5 @@ mod keys;
 mod list;
 mod program;
 mod refusals;
+mod repair;
 mod support;

@@ -29,9 +29,7 @@ pub fn licence_from_wire(licence: Option<&v1::Licence>) -> Result<Option<Licence
 pub fn licence_to_wire(licence: &Licence) -> v1::Licence {
     let kind = match licence {
         Licence::Repair => Kind::Repair(v1::Repair {}),
-        Licence::Adopt { instance, uuid } => {
-            Kind::Adopt(v1::Adopt { instance: instance.clone(), uuid: uuid.clone() })
-        }
+        Licence::Adopt { instance, uuid } => Kind::Adopt(v1::Adopt { instance: instance.clone(), uuid: uuid.clone() }),
     };
     v1::Licence { kind: Some(kind) }
 }
