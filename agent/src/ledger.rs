@@ -213,6 +213,19 @@ impl Ledger {
         self.books().entries.get(&order.id).is_some_and(|entry| entry.order == *order && is_rest(&entry.observed))
     }
 
+    /// Every order that is at rest.
+    pub(crate) fn resting(&self) -> Vec<Order> {
+        let books = self.books();
+        books.entries.values().filter(|entry| is_rest(&entry.observed)).map(|entry| entry.order.clone()).collect()
+    }
+
+    /// Has the worker look at the truth again: the instance is gone.
+    pub(crate) fn wake(&self, order: &Order) {
+        if let Some(entry) = self.books().entries.get(&order.id).filter(|entry| entry.order == *order) {
+            entry.wake.notify_one();
+        }
+    }
+
     /// Records what was changed behind our back of an order that is at rest.
     pub(crate) fn set_drift(&self, order: &Order, drift: Vec<String>) {
         let mut books = self.books();

@@ -1,9 +1,10 @@
 //! Looks now and then whether somebody changed our instances behind our back, and reports it. It must never repair, nor
-//! wake what is at rest: that takes an order.
+//! wake what is at rest, since that would start it: that takes an order. Only what is gone altogether is looked at by its
+//! worker, which then says so; it is never made anew.
 
 use std::{sync::Arc, time::Duration};
 
-use containarium_proto::ids::FleetId;
+use containarium_proto::{ids::FleetId, node::Order};
 
 use crate::{
     drift,
@@ -43,7 +44,15 @@ impl<H: Host> Watch<H> {
 
     async fn look(&self, fleet: FleetId) -> Result<(), HostError> {
         let mut again = Vec::new();
-        for instance in self.host.instances().await? {
+        let resting = self.ledger.resting();
+        let instances = self.host.instances().await?;
+        let gone = |order: &&Order| instances.iter().all(|instance| instance.name != order.name);
+        for order in resting.iter().filter(gone) {
+            if self.host.instance(&order.name).await?.is_none() {
+                self.ledger.wake(order);
+            }
+        }
+        for instance in instances {
             let Some(stamp) = instance.stamp.as_ref().filter(|stamp| stamp.fleet == fleet) else { continue };
             match drift::power(&stamp.order, &instance) {
                 Some(_) if self.ledger.rests_at(&stamp.order) => again.push(instance.name.clone()),

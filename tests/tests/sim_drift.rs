@@ -154,6 +154,17 @@ fn an_agent_that_starts_anew_starts_what_should_run() {
 }
 
 #[test]
+fn a_machine_destroyed_behind_our_back_is_lost_and_never_made_anew() {
+    let (fleet, host) = alice();
+    host.lose(NAME);
+    eventually("it is lost", || fleet.phase("alice") == Some(Phase::Lost));
+    assert_eq!(refusal(&fleet.repair("alice").unwrap_err()).reason, Reason::ContainerFailed);
+    assert_eq!(host.creates(), 1);
+    fleet.delete("alice").unwrap();
+    settle(&fleet);
+}
+
+#[test]
 fn a_repair_that_cannot_be_is_refused_and_one_of_nothing_changes_nothing() {
     let (mut fleet, host) = alice();
     assert_eq!(refusal(&fleet.repair("bob").unwrap_err()).reason, Reason::NotFound);

@@ -19,12 +19,12 @@ use containarium_proto::{
     names::Username,
     node::{Account, CopyOffer, CopyPass, Foreign, Order, Usage},
     sizes::Bytes,
-    spec::{Capacity, Fingerprint, Image},
+    spec::{Capacity, Image},
 };
 use ipnet::Ipv4Net;
 
 pub use fault::Fault;
-pub use instance::SimInstance;
+pub use instance::{SimInstance, image_fingerprint};
 
 use fault::Faults;
 use instance::{foreign, made, place, stamp};
@@ -127,12 +127,6 @@ impl SimHost {
         }
         Ok(read(&self.memory()))
     }
-}
-
-/// Fingerprint of the one image.
-#[must_use]
-pub fn image_fingerprint() -> Fingerprint {
-    Fingerprint::try_from("5".repeat(64)).unwrap_or_else(|_| unreachable!("64 hex digits are a fingerprint"))
 }
 
 fn present<'m>(memory: &'m mut Memory, name: &str) -> Result<&'m mut SimInstance, HostError> {

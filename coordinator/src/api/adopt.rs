@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     adoption::{self, Adoption},
-    node::Drivers,
+    node::{Drivers, live::Sight},
     placement::{Candidate, Resources},
     placing,
     reign::Reign,
@@ -77,7 +77,7 @@ async fn ask(reign: &Reign, drivers: &Drivers, node: &NodeName) -> Result<Vec<Fo
         let message = format!("{node} cannot say what lives there: {why}");
         Refusal::new(Reason::NodeUnavailable, message).hint("nothing was changed; try again when it answers")
     };
-    if !reign.sights().get(node).is_some_and(|sight| sight.is_online()) {
+    if !reign.sights().get(node).is_some_and(Sight::is_online) {
         return Err(unavailable("it does not answer".to_owned()));
     }
     let client = drivers.client(node).ok_or_else(|| unavailable("it has no driver yet".to_owned()))?;

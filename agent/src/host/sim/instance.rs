@@ -6,6 +6,7 @@ use containarium_proto::{
     ids::FleetId,
     node::{CopyPass, Foreign, Order},
     sizes::Bytes,
+    spec::Fingerprint,
 };
 
 use crate::host::{
@@ -16,6 +17,12 @@ use crate::host::{
 /// Its storage pool and its bridge.
 pub(super) const POOL: &str = "sim";
 pub(super) const NETWORK: &str = "simbr0";
+
+/// Fingerprint of the one image.
+#[must_use]
+pub fn image_fingerprint() -> Fingerprint {
+    Fingerprint::try_from("5".repeat(64)).unwrap_or_else(|_| unreachable!("64 hex digits are a fingerprint"))
+}
 
 /// A container as the simulation has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
