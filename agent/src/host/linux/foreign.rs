@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use containarium_proto::{cpu::Cpu, node::Foreign, sizes::Bytes};
 use serde::Deserialize;
 
-use super::{LinuxHost, instances::Raw};
+use super::{
+    LinuxHost,
+    instances::{Raw, or_null},
+};
 use crate::host::{
     HostError, Power,
     shape::{Device, Place},
@@ -19,9 +22,9 @@ struct Full {
     raw: Raw,
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     expanded_config: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     expanded_devices: BTreeMap<String, Device>,
     state: Option<State>,
 }
@@ -39,7 +42,7 @@ struct Used {
 
 #[derive(Debug, Deserialize)]
 struct Interface {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     addresses: Vec<Address>,
 }
 
@@ -190,6 +193,18 @@ mod tests {
             let obstacles = read(spoil).unwrap().obstacles;
             assert!(obstacles.len() == 1 && obstacles[0].contains(word), "{word}: {obstacles:?}");
         }
+    }
+
+    #[test]
+    fn what_incus_leaves_out_or_calls_null_is_empty() {
+        let stopped = read(|full| {
+            (full["profiles"], full["devices"]) = (Value::Null, Value::Null);
+            full["state"] = json!({ "disk": null, "network": null, "status": "Stopped" });
+        });
+        assert_eq!(stopped.unwrap().address, None);
+        assert_eq!(read(|full| full["state"] = Value::Null).unwrap().disk_used, None);
+        let nic = read(|full| full["state"]["network"]["eth0"]["addresses"] = Value::Null);
+        assert_eq!(nic.unwrap().address, None);
     }
 
     #[test]

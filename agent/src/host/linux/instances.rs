@@ -8,7 +8,7 @@ use containarium_proto::{
     sizes::Bytes,
 };
 use reqwest::{Method, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::{
@@ -45,12 +45,17 @@ const COPIED: &str = "user.containarium.copied";
 pub(super) struct Raw {
     pub(super) name: String,
     pub(super) status: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     pub(super) config: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     devices: BTreeMap<String, Device>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     profiles: Vec<String>,
+}
+
+/// Go writes an empty list or map as null now and then.
+pub(super) fn or_null<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(input)?.unwrap_or_default())
 }
 
 impl Raw {
