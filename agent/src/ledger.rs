@@ -234,7 +234,10 @@ impl Ledger {
         if entry.drift == drift {
             return;
         }
-        tracing::warn!(container = %order.name, drift = drift.join("; "), "changed behind our back");
+        match drift.is_empty() {
+            true => tracing::info!(container = %order.name, "as ordered again"),
+            false => tracing::warn!(container = %order.name, drift = drift.join("; "), "changed behind our back"),
+        }
         entry.drift = drift;
         self.bump(&books);
     }

@@ -98,7 +98,7 @@ impl SimHost {
         self.memory().instances.get(name).map(|instance| instance.seen.shape.clone())
     }
 
-    /// The ids of the instances whose login helper is missing, as in an image that is not ours.
+    /// Whether the instances lack the helper that makes their user, as in an image that is not ours.
     pub fn set_helper_missing(&self, missing: bool) {
         self.memory().helper_missing = missing;
     }
