@@ -34,6 +34,9 @@ pub struct Timings {
     pub observe_max: Duration,
     /// Containers worked on at the same time. More would make each slower: cloning and booting are disk and CPU bound.
     pub parallel: usize,
+    /// Between looks at what was changed behind our back. Each reads every instance: a second of work for Incus on a full
+    /// node.
+    pub drift_every: Duration,
 }
 
 impl Default for Timings {
@@ -44,6 +47,7 @@ impl Default for Timings {
             retry_max: Duration::from_secs(30),
             observe_max: Duration::from_secs(30),
             parallel: 8,
+            drift_every: Duration::from_secs(60),
         }
     }
 }

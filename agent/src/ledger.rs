@@ -10,7 +10,7 @@ use containarium_proto::{
     VERSION,
     ids::{AccessRevision, ContainerId, Generation},
     names::NodeName,
-    node::{ContainerReport, CopyOffer, NodeReport, Order},
+    node::{ContainerReport, CopyOffer, Licence, NodeReport, Order},
     spec::{Capacity, Image, Observed, Step},
 };
 use tokio::sync::{Notify, watch};
@@ -45,6 +45,10 @@ struct Entry {
     must_exist: bool,
     /// For the pass of a copy that the order waits for; good once.
     offer: Option<CopyOffer>,
+    /// What the order may do beyond its content, until it is carried out.
+    licence: Option<Licence>,
+    /// What was changed behind our back, as last seen.
+    drift: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -111,7 +115,12 @@ impl Ledger {
     }
 
     /// Accepts an order or says why not. Equal to what we hold: nothing happens.
-    pub(crate) fn accept(&self, order: Order, must_exist: bool) -> Result<ContainerReport, Refused> {
+    pub(crate) fn accept(
+        &self,
+        order: Order,
+        must_exist: bool,
+        licence: Option<Licence>,
+    ) -> Result<ContainerReport, Refused> {
         let mut books = self.books();
         if let Some(entry) = books.entries.get_mut(&order.id) {
             entry.must_exist |= must_exist;
@@ -135,6 +144,9 @@ impl Ledger {
         tracing::info!(container = %order.name, generation = %order.generation, desired = ?order.desired, "ordered");
         let step = Step { index: 0, total: 0, title: "waiting for its turn".to_owned() };
         self.hold(&mut books, order, Observed::Converging { step }, must_exist);
+        if let Some(entry) = books.entries.get_mut(&id) {
+            entry.licence = licence;
+        }
         let accepted = report(&id, &books.entries[&id]);
         self.bump(&books);
         Ok(accepted)
@@ -158,9 +170,12 @@ impl Ledger {
             attended: false,
             must_exist: false,
             offer: None,
+            licence: None,
+            drift: Vec::new(),
         });
         entry.must_exist |= must_exist;
         entry.offer = None;
+        entry.licence = None;
         entry.order = order;
         entry.observed = observed;
         entry.wake.notify_one();
@@ -189,6 +204,44 @@ impl Ledger {
         self.books().entries.get(&id).is_some_and(|entry| entry.must_exist)
     }
 
+    pub(crate) fn licence(&self, id: ContainerId) -> Option<Licence> {
+        self.books().entries.get(&id).and_then(|entry| entry.licence.clone())
+    }
+
+    /// Whether the care for this order is at rest, so that a difference is nobody's work of ours.
+    pub(crate) fn rests_at(&self, order: &Order) -> bool {
+        self.books().entries.get(&order.id).is_some_and(|entry| entry.order == *order && is_rest(&entry.observed))
+    }
+
+    /// Every order that is at rest.
+    pub(crate) fn resting(&self) -> Vec<Order> {
+        let books = self.books();
+        books.entries.values().filter(|entry| is_rest(&entry.observed)).map(|entry| entry.order.clone()).collect()
+    }
+
+    /// Has the worker look at the truth again: the instance is gone.
+    pub(crate) fn wake(&self, order: &Order) {
+        if let Some(entry) = self.books().entries.get(&order.id).filter(|entry| entry.order == *order) {
+            entry.wake.notify_one();
+        }
+    }
+
+    /// Records what was changed behind our back of an order that is at rest.
+    pub(crate) fn set_drift(&self, order: &Order, drift: Vec<String>) {
+        let mut books = self.books();
+        let at_rest = |entry: &&mut Entry| entry.order == *order && is_rest(&entry.observed);
+        let Some(entry) = books.entries.get_mut(&order.id).filter(at_rest) else { return };
+        if entry.drift == drift {
+            return;
+        }
+        match drift.is_empty() {
+            true => tracing::info!(container = %order.name, "as ordered again"),
+            false => tracing::warn!(container = %order.name, drift = drift.join("; "), "changed behind our back"),
+        }
+        entry.drift = drift;
+        self.bump(&books);
+    }
+
     /// Lays an offer ready for the order that awaits it. False if none does.
     pub(crate) fn lay_ready(&self, id: ContainerId, generation: Generation, offer: CopyOffer) -> bool {
         let mut books = self.books();
@@ -210,13 +263,27 @@ impl Ledger {
 
     /// Records what was seen, if it is about the order that is held. True if it is.
     pub(crate) fn observe(&self, order: &Order, observed: Observed) -> bool {
+        self.note(order, observed, None)
+    }
+
+    /// The same of an order that is carried out, with what differs all the same: both are one piece of news.
+    pub(crate) fn settle(&self, order: &Order, observed: Observed, drift: Vec<String>) -> bool {
+        self.note(order, observed, Some(drift))
+    }
+
+    fn note(&self, order: &Order, observed: Observed, drift: Option<Vec<String>>) -> bool {
         let mut books = self.books();
         let Some(entry) = books.entries.get_mut(&order.id).filter(|e| e.order.generation == order.generation) else {
             return false;
         };
-        if entry.observed == observed {
+        if is_rest(&observed) {
+            entry.licence = None;
+        }
+        let drift = drift.unwrap_or_else(|| entry.drift.clone());
+        if entry.observed == observed && entry.drift == drift {
             return true;
         }
+        entry.drift = drift;
         match &observed {
             Observed::Converging { step } => tracing::debug!(container = %order.name, step = step.title, "step"),
             other => {
@@ -224,8 +291,7 @@ impl Ledger {
             }
         }
         // A copy that is arriving may be scrapped and begun anew; what ran, or was stopped by an order, is somebody's.
-        let ready = matches!(observed, Observed::Running | Observed::Stopped);
-        entry.must_exist |= ready && order.copy_pass.is_none();
+        entry.must_exist |= is_rest(&observed) && order.copy_pass.is_none();
         entry.observed = observed;
         let now = self.bump(&books);
         if let Some(entry) = books.entries.get_mut(&order.id) {
@@ -308,11 +374,17 @@ impl Ledger {
     }
 }
 
+/// Nothing more is done for it until it is ordered.
+fn is_rest(observed: &Observed) -> bool {
+    matches!(observed, Observed::Running | Observed::Stopped)
+}
+
 fn report(id: &ContainerId, entry: &Entry) -> ContainerReport {
     ContainerReport {
         id: *id,
         name: entry.order.name.clone(),
         generation: entry.order.generation,
         observed: entry.observed.clone(),
+        drift: entry.drift.clone(),
     }
 }

@@ -4,12 +4,14 @@
 //! ```text
 //! coordinator ── Apply ──► service ─► ledger ◄─ worker (one task per container) ─► Host ─► Incus
 //!             ── SyncAccess ► access ───────────────────────────────────────────► Host ─► accounts, sshd
+//!                              ledger ◄─ watch (what was changed behind our back) ◄────── Host
 //!             ◄─ Observe ──── ledger ◄─ facts (capacity, images, network) ◄────── Host
 //! ```
 
 mod access;
 pub mod args;
 mod config;
+pub mod drift;
 mod error;
 mod facts;
 pub mod host;
@@ -18,6 +20,7 @@ mod membership;
 pub mod plan;
 mod run;
 mod service;
+mod watch;
 mod worker;
 
 pub use config::{Config, Timings};

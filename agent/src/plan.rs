@@ -5,7 +5,7 @@ use containarium_proto::{
     ids::FleetId,
     keys::KeySet,
     names::Username,
-    node::Order,
+    node::{Licence, Order},
     spec::{Desired, Observed, Step},
 };
 use sha2::{Digest, Sha256};
@@ -19,6 +19,12 @@ pub enum Action {
     Create,
     /// Carry the order into an existing instance.
     Configure,
+    /// The same, and take away what nobody ordered.
+    Repair,
+    /// Carry the order, with our stamp, into an instance that had none (I6: only by a licence for exactly this one).
+    Adopt,
+    /// Give the instance that is adopted the order's name.
+    Rename,
     /// Start it.
     Start,
     /// Stop it.
@@ -61,16 +67,23 @@ pub enum Arrived {
 
 /// What is known beside the order and the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Known {
+pub struct Known<'a> {
     /// Since the instance was last seen to start, its sshd greeted us.
     pub ssh_answered: bool,
     /// It was here before: if it is not now, it is lost, and an empty one in its place would hide that.
     pub must_exist: bool,
+    /// What the order may do beyond its content.
+    pub licence: Option<&'a Licence>,
+    /// The instance that bears the name which the licence to adopt gives, if that is not the order's.
+    pub named: Option<&'a Instance>,
 }
 
 /// Plans one step.
 #[must_use]
-pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known) -> Next {
+pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known<'_>) -> Next {
+    if let Some(next) = adoption(order, seen, known) {
+        return next;
+    }
     let ours = |stamp: &Stamp| stamp.fleet == fleet && stamp.order.id == order.id;
     let (instance, stamp) = match seen.map(|instance| (instance, instance.stamp.as_ref())) {
         Some((instance, Some(stamp))) if ours(stamp) => (instance, stamp),
@@ -102,7 +115,10 @@ pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known
         (Desired::Running, Power::Running) if order.spec.restarts > stamp.order.spec.restarts => {
             Next::Do(Action::Stop(StopMode::Graceful))
         }
-        (Desired::Running | Desired::Stopped, _) if stamp.order != *order => Next::Do(Action::Configure),
+        (Desired::Running | Desired::Stopped, _) if stamp.order != *order => match known.licence {
+            Some(Licence::Repair) => Next::Do(Action::Repair),
+            Some(Licence::Adopt { .. }) | None => Next::Do(Action::Configure),
+        },
         (Desired::Stopped, Power::Running) => Next::Do(Action::Stop(StopMode::Graceful)),
         (Desired::Stopped, Power::Stopped) if left_by_copy(order, stamp) => Next::Do(Action::ClearCopy),
         (Desired::Stopped, Power::Stopped) => Next::Done(Observed::Stopped),
@@ -118,6 +134,23 @@ pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known
                 Next::Done(Observed::Running)
             }
         }
+    }
+}
+
+/// What a licence to adopt says of an instance that carries no stamp. The id decides, never the name alone (I6).
+fn adoption(order: &Order, seen: Option<&Instance>, known: Known<'_>) -> Option<Next> {
+    let Some(Licence::Adopt { uuid, .. }) = known.licence else { return None };
+    if order.desired == Desired::Absent {
+        return None;
+    }
+    let meant = |instance: &&Instance| instance.unclaimed.as_ref() == Some(uuid);
+    match (seen, known.named.filter(meant)) {
+        (Some(_), _) => seen.filter(meant).map(|_| Next::Do(Action::Adopt)),
+        (None, Some(named)) if named.power == Power::Running => {
+            Some(Next::Refuse(format!("{} runs: only what is stopped can be renamed to {}", named.name, order.name)))
+        }
+        (None, Some(_)) => Some(Next::Do(Action::Rename)),
+        (None, None) => None,
     }
 }
 
@@ -148,6 +181,9 @@ pub fn step(action: Action, desired: Desired) -> Step {
     let (index, total, title) = match (action, desired) {
         (Action::Create, _) => (1, 3, "cloning the image and starting it"),
         (Action::Configure, _) => (1, 3, "changing the limits"),
+        (Action::Repair, _) => (1, 3, "writing back what was ordered"),
+        (Action::Rename, _) => (1, 3, "renaming it"),
+        (Action::Adopt, _) => (1, 3, "taking it over"),
         (Action::Start, _) => (1, 3, "starting"),
         (Action::EnsureLogin, _) => (2, 3, "adding the user and keys"),
         (Action::WaitSsh, _) => (3, 3, "waiting for ssh"),

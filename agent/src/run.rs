@@ -17,7 +17,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
     access::Access, config::Config, error::AgentError, facts, host::Host, ledger::Ledger, membership::Membership,
-    service::Service, worker::Worker,
+    service::Service, watch, worker::Worker,
 };
 
 /// A peer that lost power is noticed after this and its long polls are freed.
@@ -99,6 +99,8 @@ impl Tasks {
         });
         let facts = facts::Keeper::new(host.clone(), ledger.clone(), membership.clone(), config.timings.facts_every);
         tasks.spawn(async move { facts.run().await });
+        let watch = watch::Watch::new(host.clone(), ledger.clone(), membership.clone(), config.timings.drift_every);
+        tasks.spawn(async move { watch.run().await });
         Self(tasks)
     }
 

@@ -52,8 +52,9 @@ impl<H: Host> Agent for Service<H> {
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
         let request = request.into_inner();
         let (sender, order) = convert::order_from_wire(&request).map_err(invalid)?;
+        let licence = convert::licence_from_wire(request.licence.as_ref()).map_err(invalid)?;
         self.membership.admit(sender).await?;
-        match self.ledger.accept(order, request.must_exist) {
+        match self.ledger.accept(order, request.must_exist, licence) {
             Ok(report) => {
                 let container = Some(convert::container_report_to_wire(&report));
                 Ok(Response::new(v1::ApplyResponse { container }))
@@ -186,5 +187,15 @@ impl<H: Host> Agent for Service<H> {
         let failures = self.access.sync(sender.fleet, AccessRevision(request.revision), &accounts).await?;
         let failures = failures.into_iter().map(|(username, error)| v1::AccountFailure { username, error }).collect();
         Ok(Response::new(v1::AccessReport { revision: request.revision, failures }))
+    }
+
+    async fn list_foreign(
+        &self,
+        request: Request<v1::ListForeignRequest>,
+    ) -> Result<Response<v1::ListForeignResponse>, Status> {
+        let sender = convert::sender_from_wire(request.get_ref().sender.as_ref()).map_err(invalid)?;
+        self.membership.admit(sender).await?;
+        let foreign = self.host.foreign().await.map_err(unavailable)?;
+        Ok(Response::new(v1::ListForeignResponse { instances: foreign.iter().map(convert::foreign_to_wire).collect() }))
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use containarium_proto::{
     ids::{ContainerId, FleetId},
-    node::{CopyOffer, Order},
+    node::{CopyOffer, Licence, Order},
     spec::{Desired, Observed, Step},
 };
 use tokio::{
@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     config::Timings,
+    drift,
     error::AgentError,
     host::{Host, HostError, Power},
     ledger::Ledger,
@@ -38,7 +39,8 @@ pub(crate) struct Worker<H> {
 
 /// How one round ended.
 enum Round {
-    Settled(Observed),
+    /// With what differs from the order all the same.
+    Settled(Observed, Vec<String>),
     /// A pass of a copy is to be received, and here is the offer.
     Receive(CopyOffer, Arrived),
     /// The order changed meanwhile, or a newer one was found on the instance.
@@ -80,13 +82,13 @@ impl<H: Host> Worker<H> {
             };
             match round {
                 Ok(Round::Again | Round::Receive(..)) => {}
-                Ok(Round::Settled(observed)) => {
+                Ok(Round::Settled(observed, drift)) => {
                     // Waiting for the next try is no success.
                     if observed != Observed::AwaitingCopy {
                         failures = 0;
                     }
                     let absent = observed == Observed::Absent;
-                    if self.ledger.observe(&order, observed) && absent && self.ledger.release(id) {
+                    if self.ledger.settle(&order, observed, drift) && absent && self.ledger.release(id) {
                         return;
                     }
                     if !absent {
@@ -186,12 +188,23 @@ impl<H: Host> Worker<H> {
             }
             let seen = self.host.instance(&order.name).await?;
             ssh_answered &= seen.as_ref().is_some_and(|instance| instance.power == Power::Running);
-            let known = Known { ssh_answered, must_exist: self.ledger.must_exist(order.id) };
+            let licence = self.ledger.licence(order.id);
+            let named = match &licence {
+                Some(Licence::Adopt { instance, .. }) if *instance != order.name => {
+                    self.host.instance(instance).await?
+                }
+                Some(Licence::Adopt { .. } | Licence::Repair) | None => None,
+            };
+            let must_exist = self.ledger.must_exist(order.id);
+            let known = Known { ssh_answered, must_exist, licence: licence.as_ref(), named: named.as_ref() };
             match plan::plan(fleet, order, seen.as_ref(), known) {
-                Next::Done(observed) => return Ok(Round::Settled(observed)),
+                Next::Done(observed) => {
+                    let differs = |seen| drift::drift(order, &self.host.place(), seen);
+                    return Ok(Round::Settled(observed, seen.as_ref().map(differs).unwrap_or_default()));
+                }
                 Next::Receive(arrived) => {
                     let offer = self.ledger.take_offer(order).map(|offer| Round::Receive(offer, arrived));
-                    return Ok(offer.unwrap_or(Round::Settled(Observed::AwaitingCopy)));
+                    return Ok(offer.unwrap_or(Round::Settled(Observed::AwaitingCopy, Vec::new())));
                 }
                 Next::Refuse(why) => return Err(HostError::permanent(why)),
                 Next::Newer(found) => {
@@ -215,7 +228,13 @@ impl<H: Host> Worker<H> {
         let host = &self.host;
         match action {
             Action::Create => host.create(fleet, order).await?,
-            Action::Configure => host.configure(fleet, order).await?,
+            Action::Configure | Action::Adopt => host.configure(fleet, order).await?,
+            Action::Repair => host.repair(fleet, order).await?,
+            Action::Rename => {
+                if let Some(Licence::Adopt { instance, .. }) = self.ledger.licence(order.id) {
+                    host.rename(&instance, &order.name).await?;
+                }
+            }
             Action::Start => host.start(&order.name).await?,
             Action::Stop(mode) => host.stop(&order.name, mode).await?,
             Action::Delete => host.delete(&order.name).await?,

@@ -1,5 +1,7 @@
 //! The command line, as data. Values are checked here, before anything is dialled.
 
+mod adopt;
+
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -9,6 +11,8 @@ use containarium_proto::{
     names::{NodeName, Username},
     sizes::Bytes,
 };
+
+pub use adopt::Adopt;
 
 /// A real Linux machine for every developer, on a few shared servers.
 #[derive(Debug, Parser)]
@@ -76,6 +80,8 @@ pub enum Command {
     Restart(User),
     /// Change a machine's limits while it runs.
     Resize(Resize),
+    /// Write back what was changed on a machine behind the fleet's back.
+    Repair(User),
     /// Move a machine to another server; it goes on running until the last moment.
     Move(Move),
     /// A user's ssh keys.
@@ -192,6 +198,8 @@ pub enum Status {
     Unreachable,
     /// Its server holds nothing of it any more.
     Lost,
+    /// Running or stopped, and changed behind the fleet's back.
+    Drifted,
 }
 
 /// An order of machines.
@@ -363,6 +371,8 @@ pub enum Node {
         #[arg(long, value_name = "NAME")]
         lost: Option<NodeName>,
     },
+    /// Take over what lives on a server and is not the fleet's, or show what could be.
+    Adopt(Adopt),
 }
 
 /// Golden images.

@@ -36,6 +36,7 @@ pub(crate) struct Container {
     pub(crate) detail: String,
     pub(crate) id: String,
     pub(crate) created_at: String,
+    pub(crate) drift: Vec<String>,
     #[serde(skip)]
     age: String,
 }
@@ -65,6 +66,7 @@ impl From<&v1::Container> for Container {
             detail: container.detail.clone(),
             id: container.id.clone(),
             created_at: time(container.created_at_unix_millis),
+            drift: container.drift.clone(),
             age: age(container.created_at_unix_millis),
         }
     }
@@ -185,6 +187,7 @@ fn phase(phase: v1::Phase) -> &'static str {
         v1::Phase::Failed => "Failed",
         v1::Phase::Unreachable => "Unreachable",
         v1::Phase::Lost => "Lost",
+        v1::Phase::Drifted => "Drifted",
     }
 }
 

@@ -7,6 +7,7 @@
 //! placement · availability · phase · image (pure)
 //! ```
 
+mod adoption;
 mod api;
 pub mod args;
 mod availability;

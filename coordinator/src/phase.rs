@@ -19,6 +19,7 @@ pub(crate) enum Phase {
     Failed,
     Unreachable,
     Lost,
+    Drifted,
 }
 
 /// What a phase is computed from.
@@ -32,12 +33,17 @@ pub(crate) struct Seen<'a> {
     pub(crate) availability: Availability,
     /// "since 2026-11-23 10:00:00 UTC", or why it cannot be said.
     pub(crate) away: &'a str,
+    /// What was changed behind our back.
+    pub(crate) drift: &'a [String],
 }
 
 impl Phase {
     /// The phase, and one sentence more where there is one.
     pub(crate) fn of(seen: &Seen<'_>) -> (Self, String) {
-        let (phase, detail) = Self::when_reachable(seen);
+        let (phase, detail) = match Self::when_reachable(seen) {
+            (Self::Running | Self::Stopped, _) if !seen.drift.is_empty() => (Self::Drifted, seen.drift.join("; ")),
+            as_ordered => as_ordered,
+        };
         let node = seen.node;
         match seen.availability {
             Availability::Online => (phase, detail),
@@ -56,9 +62,13 @@ impl Phase {
             // I8: it never ran, so it may be placed elsewhere.
             Self::Creating => (phase, away),
             Self::Failed if !seen.ever_ran => (phase, away),
-            Self::Running | Self::Stopped | Self::Updating | Self::Failed | Self::Unreachable | Self::Lost => {
-                (Self::Unreachable, away)
-            }
+            Self::Running
+            | Self::Stopped
+            | Self::Updating
+            | Self::Failed
+            | Self::Unreachable
+            | Self::Lost
+            | Self::Drifted => (Self::Unreachable, away),
         }
     }
 
@@ -100,8 +110,30 @@ mod tests {
     use super::*;
 
     fn phase(desired: Desired, observed: &Observed, ever_ran: bool, availability: Availability) -> Phase {
+        drifted(desired, observed, (ever_ran, availability), &[]).0
+    }
+
+    fn drifted(
+        desired: Desired,
+        observed: &Observed,
+        (ever_ran, availability): (bool, Availability),
+        drift: &[String],
+    ) -> (Phase, String) {
         let node = "jump-1".parse().unwrap();
-        Phase::of(&Seen { desired, observed, ever_ran, node: &node, availability, away: "10:00" }).0
+        Phase::of(&Seen { desired, observed, ever_ran, node: &node, availability, away: "10:00", drift })
+    }
+
+    #[test]
+    fn what_was_changed_behind_our_back_shows_while_nothing_else_is_under_way() {
+        let drift = ["limits.memory is 1, ordered 2".to_owned(), "device gpu0 (gpu) was added".to_owned()];
+        let seen =
+            |desired, observed: &Observed, availability| drifted(desired, observed, (true, availability), &drift);
+        let (phase, detail) = seen(Desired::Running, &Observed::Running, Availability::Online);
+        assert_eq!((phase, detail.as_str()), (Phase::Drifted, drift.join("; ").as_str()));
+        assert_eq!(seen(Desired::Stopped, &Observed::Stopped, Availability::Online).0, Phase::Drifted);
+        assert_eq!(seen(Desired::Running, &Observed::Unknown, Availability::Online).0, Phase::Updating);
+        assert_eq!(seen(Desired::Absent, &Observed::Running, Availability::Online).0, Phase::Deleting);
+        assert_eq!(seen(Desired::Running, &Observed::Running, Availability::Offline).0, Phase::Unreachable);
     }
 
     #[test]

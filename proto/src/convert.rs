@@ -1,6 +1,8 @@
 //! The edge: wire messages to valid types and back, one function each way, side by side. A message that does not
 //! make a valid value is refused with the name of the field.
 
+mod adopt;
+
 use std::{fmt::Display, net::Ipv4Addr, num::NonZeroU32, str::FromStr};
 
 use crate::{
@@ -12,6 +14,8 @@ use crate::{
     spec::{Capacity, Desired, Image, Observed, Spec, Step},
     v1,
 };
+
+pub use adopt::{foreign_from_wire, foreign_to_wire, licence_from_wire, licence_to_wire};
 
 /// A message that broke the contract.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +146,7 @@ pub fn order_to_wire(sender: Sender, order: &Order) -> v1::ApplyRequest {
         ssh_keys: order.keys.to_lines(),
         copy_pass: order.copy_pass.map_or(0, |pass| pass.0.get()),
         must_exist: false,
+        licence: None,
     }
 }
 
@@ -206,6 +211,7 @@ pub fn container_report_from_wire(report: &v1::ContainerReport) -> Result<Contai
         name: report.name.clone(),
         generation: Generation(report.generation),
         observed,
+        drift: report.drift.clone(),
     })
 }
 
@@ -216,6 +222,7 @@ pub fn container_report_to_wire(report: &ContainerReport) -> v1::ContainerReport
         container_id: report.id.to_string(),
         name: report.name.clone(),
         generation: report.generation.0,
+        drift: report.drift.clone(),
         ..Default::default()
     };
     let observed = match &report.observed {

@@ -7,11 +7,12 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cpu::Cpu,
     ids::{AccessRevision, ContainerId, FleetId, Generation, Term},
     keys::KeySet,
     names::{NodeName, Username},
     sizes::Bytes,
-    spec::{Capacity, Desired, Image, Observed, Spec},
+    spec::{Capacity, Desired, Fingerprint, Image, Observed, Spec},
 };
 
 /// Which fleet and which reign is speaking (I9).
@@ -97,6 +98,50 @@ pub struct ContainerReport {
     pub generation: Generation,
     /// How far that generation has come.
     pub observed: Observed,
+    /// In what it differs from what was ordered, changed behind our back. Of Running and Stopped only.
+    pub drift: Vec<String>,
+}
+
+/// What an order may do beyond its content, until it has been carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Licence {
+    /// Take over the one instance that this is; it must carry no stamp (I6).
+    Adopt {
+        /// Its name before; it is renamed if that is not the order's.
+        instance: String,
+        /// Incus' own id of it.
+        uuid: String,
+    },
+    /// Undo what was changed behind our back, additions included.
+    Repair,
+}
+
+/// An instance on a node that carries no stamp of any kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    /// Instance name.
+    pub name: String,
+    /// Incus' own id of it.
+    pub uuid: String,
+    /// Has a process.
+    pub running: bool,
+    /// Its CPU limit, if it has one that we could give.
+    pub cpu: Option<Cpu>,
+    /// Its memory limit, likewise.
+    pub memory: Option<Bytes>,
+    /// Size of its root disk, likewise.
+    pub disk: Option<Bytes>,
+    /// What its root disk holds.
+    pub disk_used: Option<Bytes>,
+    /// Its fixed address, else the one it has at the moment.
+    pub address: Option<Ipv4Addr>,
+    /// The image it was made from.
+    pub image: Option<Fingerprint>,
+    /// Starts with the node.
+    pub autostart: bool,
+    /// Why it cannot be adopted as it stands.
+    pub obstacles: Vec<String>,
 }
 
 /// What one container uses at one moment.

@@ -26,7 +26,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-const KEY: &str = include_str!("../../proto/src/keys/testdata/ed25519.pub");
+pub(crate) const KEY: &str = include_str!("../../proto/src/keys/testdata/ed25519.pub");
 /// Longer than anything here takes on a loaded machine with two cores.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -83,7 +83,7 @@ pub struct Fleet {
     dir: tempfile::TempDir,
     address: SocketAddr,
     coordinator: Option<Process>,
-    caller: Runtime,
+    pub(crate) caller: Runtime,
 }
 
 impl Fleet {
@@ -147,6 +147,7 @@ impl Fleet {
                 facts_every: Duration::from_millis(50),
                 retry_min: Duration::from_millis(5),
                 retry_max: Duration::from_millis(100),
+                drift_every: Duration::from_millis(50),
                 ..containarium_agent::Timings::default()
             },
         };
@@ -485,7 +486,7 @@ impl Fleet {
 
 /// A create under way.
 #[derive(Debug)]
-pub struct Background(tokio::task::JoinHandle<Result<v1::Progress, Status>>);
+pub struct Background(pub(crate) tokio::task::JoinHandle<Result<v1::Progress, Status>>);
 
 impl Background {
     /// Whether its outcome is there.
@@ -495,7 +496,7 @@ impl Background {
     }
 }
 
-async fn follow(mut stream: Streaming<v1::Progress>) -> Result<v1::Progress, Status> {
+pub(crate) async fn follow(mut stream: Streaming<v1::Progress>) -> Result<v1::Progress, Status> {
     let mut last = None;
     while let Some(progress) = stream.message().await? {
         last = Some(progress);

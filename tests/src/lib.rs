@@ -4,6 +4,7 @@
 // A harness that cannot go on must stop the test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod drifting;
 pub mod fleet;
 pub mod invariants;
 pub mod lab;

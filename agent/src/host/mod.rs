@@ -5,6 +5,7 @@
 //! a caller may await it without one. A call that was cut off (kill -9) may have happened: look, then go on.
 
 pub mod linux;
+pub mod shape;
 pub mod sim;
 
 use std::{collections::BTreeSet, future::Future, net::Ipv4Addr};
@@ -13,10 +14,12 @@ use containarium_proto::{
     ids::FleetId,
     keys::KeySet,
     names::Username,
-    node::{Account, CopyOffer, CopyPass, ImageOffer, Order, Usage},
+    node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     spec::{Capacity, Fingerprint, Image},
 };
 use ipnet::Ipv4Net;
+
+use self::shape::{Place, Shape};
 
 /// Why the host did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +74,11 @@ pub struct Instance {
     pub power: Power,
     /// `None`: somebody else's; never to be touched (I6).
     pub stamp: Option<Stamp>,
+    /// What it is now, whatever was ordered.
+    pub shape: Shape,
+    /// The host's own id of it, which it keeps for life, if it carries no stamp of any kind: not even a damaged one, or
+    /// another fleet's.
+    pub unclaimed: Option<String>,
 }
 
 /// How an instance is stopped.
@@ -110,8 +118,18 @@ pub trait Host: Send + Sync + 'static {
     /// Clones the image with limits, quota, fixed address and stamp in one go, and starts it if the host can do both
     /// at once. It may exist afterwards even if this failed.
     fn create(&self, fleet: FleetId, order: &Order) -> impl Future<Output = Result<(), HostError>> + Send;
-    /// Changes limits and stamp of an instance of ours to those of `order`, in one go, without a restart.
+    /// Changes limits and stamp of an instance to those of `order`, in one go, without a restart. What was added to it
+    /// beside them stays.
     fn configure(&self, fleet: FleetId, order: &Order) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Makes an instance of ours exactly what `order` says, in one go: what was added to it goes, but for the notes of
+    /// the host itself, of the image and of people.
+    fn repair(&self, fleet: FleetId, order: &Order) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Gives a stopped instance another name.
+    fn rename(&self, name: &str, to: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Where instances of ours get their disk and their network.
+    fn place(&self) -> Place;
+    /// What an adoption must know of every instance without any stamp.
+    fn foreign(&self) -> impl Future<Output = Result<Vec<Foreign>, HostError>> + Send;
     /// Starts it; done at once if it runs.
     fn start(&self, name: &str) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Stops it; done at once if it does not run.

@@ -3,6 +3,8 @@
 //! so that anyone can try a fleet on a laptop. It must never decide what an agent has to decide.
 
 mod fault;
+mod inspect;
+mod instance;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,34 +17,25 @@ use containarium_proto::{
     ids::FleetId,
     keys::KeySet,
     names::Username,
-    node::{Account, CopyOffer, CopyPass, ImageOffer, Order, Usage},
+    node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     sizes::Bytes,
     spec::{Capacity, Fingerprint, Image},
 };
 use ipnet::Ipv4Net;
 
 pub use fault::Fault;
-use fault::Faults;
+pub use instance::{SimInstance, image_fingerprint};
 
-use super::{Accounts, Host, HostError, Instance, Network, Power, Stamp, StopMode};
+use fault::Faults;
+use instance::{foreign, made, place, stamp};
+
+use super::{
+    Accounts, Host, HostError, Instance, Network, Power, StopMode,
+    shape::{self, Place, is_nobodys},
+};
 
 /// Alias of the one image that every simulated host has.
 pub const IMAGE_ALIAS: &str = "containarium";
-
-/// A container as the simulation has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SimInstance {
-    /// What the agent can see of it.
-    pub seen: Instance,
-    /// Users inside, with their key lines.
-    pub logins: BTreeMap<String, Vec<String>>,
-    /// Starts since it was made.
-    pub boots: u32,
-    /// What its user has stored.
-    pub data: String,
-    /// Passes of a copy that were offered and not cleared.
-    pub offered: BTreeSet<CopyPass>,
-}
 
 #[derive(Debug)]
 struct Memory {
@@ -54,6 +47,9 @@ struct Memory {
     ssh_answers: bool,
     usage: Usage,
     creates: u32,
+    /// Ids of instances that were given out.
+    uuids: u32,
+    helper_missing: bool,
 }
 
 /// A simulated jump server. Clones share their memory.
@@ -85,6 +81,8 @@ impl SimHost {
             ssh_answers: true,
             usage: Usage::default(),
             creates: 0,
+            uuids: 0,
+            helper_missing: false,
         };
         Self {
             network: Network { cidr, gateway },
@@ -111,81 +109,6 @@ impl SimHost {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fails at an effect from now on; counting starts at 1 again.
-    pub fn plan_fault(&self, fault: Fault) {
-        self.faults.plan(fault);
-    }
-
-    /// Resolves when a planned crash has happened; the agent is to be killed then.
-    pub async fn crashed(&self) {
-        self.faults.crashed().await;
-    }
-
-    /// After a crash and the agent's death: a new agent may use the host. Forgets the fault. True if it had happened.
-    #[must_use = "a fault that was not reached ends a crash matrix"]
-    pub fn revive(&self) -> bool {
-        self.faults.revive()
-    }
-
-    /// Instances by name.
-    #[must_use]
-    pub fn instances_now(&self) -> BTreeMap<String, SimInstance> {
-        self.memory().instances.clone()
-    }
-
-    /// Our proxy accounts by name.
-    #[must_use]
-    pub fn accounts_now(&self) -> BTreeMap<String, Account> {
-        self.memory().accounts.iter().map(|(name, (_, account))| (name.clone(), account.clone())).collect()
-    }
-
-    /// How many instances were ever made.
-    #[must_use]
-    pub fn creates(&self) -> u32 {
-        self.memory().creates
-    }
-
-    /// The user stores something in a running container. False if there is none.
-    pub fn write(&self, name: &str, data: &str) -> bool {
-        let mut memory = self.memory();
-        let running = memory.instances.get_mut(name).filter(|instance| instance.seen.power == Power::Running);
-        running.map(|instance| data.clone_into(&mut instance.data)).is_some()
-    }
-
-    /// Somebody destroys an instance behind the agent's back.
-    pub fn lose(&self, name: &str) {
-        self.memory().instances.remove(name);
-    }
-
-    /// Puts a stranger's instance there.
-    pub fn add_foreign_instance(&self, name: &str) {
-        let seen = Instance { name: name.to_owned(), power: Power::Running, stamp: None };
-        self.memory().instances.insert(
-            name.to_owned(),
-            SimInstance { seen, logins: BTreeMap::new(), boots: 1, data: String::new(), offered: BTreeSet::new() },
-        );
-    }
-
-    /// Puts a login name there that is not ours.
-    pub fn add_foreign_user(&self, name: &str) {
-        self.memory().foreign.insert(name.to_owned());
-    }
-
-    /// The images it has, and no others.
-    pub fn set_images(&self, images: Vec<Image>) {
-        self.memory().images = images;
-    }
-
-    /// What every container uses.
-    pub fn set_usage(&self, usage: Usage) {
-        self.memory().usage = usage;
-    }
-
-    /// Whether the sshd in the containers answers.
-    pub fn set_ssh_answers(&self, answers: bool) {
-        self.memory().ssh_answers = answers;
-    }
-
     /// One effect: counted, delayed, perhaps failed.
     async fn effect<T>(&self, change: impl FnOnce(&mut Memory) -> Result<T, HostError> + Send) -> Result<T, HostError> {
         if !self.latency.is_zero() {
@@ -198,24 +121,12 @@ impl SimHost {
         }
     }
 
-    /// Whether a planned crash has happened.
-    #[must_use]
-    pub fn is_down(&self) -> bool {
-        self.faults.is_down()
-    }
-
     async fn look<T>(&self, read: impl FnOnce(&Memory) -> T + Send) -> Result<T, HostError> {
         if self.faults.is_down() {
             std::future::pending::<()>().await;
         }
         Ok(read(&self.memory()))
     }
-}
-
-/// Fingerprint of the one image.
-#[must_use]
-pub fn image_fingerprint() -> Fingerprint {
-    Fingerprint::try_from("5".repeat(64)).unwrap_or_else(|_| unreachable!("64 hex digits are a fingerprint"))
 }
 
 fn present<'m>(memory: &'m mut Memory, name: &str) -> Result<&'m mut SimInstance, HostError> {
@@ -239,11 +150,7 @@ impl Host for SimHost {
             if memory.instances.contains_key(&order.name) {
                 return Err(HostError::transient(format!("instance {} exists already", order.name)));
             }
-            let stamp = Stamp { fleet, order: order.clone(), login: None, copied: None };
-            let seen = Instance { name: order.name.clone(), power: Power::Stopped, stamp: Some(stamp) };
-            let made =
-                SimInstance { seen, logins: BTreeMap::new(), boots: 0, data: String::new(), offered: BTreeSet::new() };
-            memory.instances.insert(order.name.clone(), made);
+            memory.instances.insert(order.name.clone(), SimInstance::new(made(fleet, order), String::new()));
             memory.creates += 1;
             Ok(())
         })
@@ -253,12 +160,54 @@ impl Host for SimHost {
     async fn configure(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
         self.effect(|memory| {
             let instance = present(memory, &order.name)?;
-            let before = instance.seen.stamp.take();
-            let (login, copied) = before.map(|stamp| (stamp.login, stamp.copied)).unwrap_or_default();
-            instance.seen.stamp = Some(Stamp { fleet, order: order.clone(), login, copied });
+            let shape = &mut instance.seen.shape;
+            for (key, value) in shape::limits(order) {
+                match value.is_empty() {
+                    true => drop(shape.config.remove(key)),
+                    false => drop(shape.config.insert(key.to_owned(), value)),
+                }
+            }
+            shape.devices.extend(shape::devices(order, &place()));
+            stamp(&mut instance.seen, fleet, order);
             Ok(())
         })
         .await
+    }
+
+    async fn repair(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
+        self.effect(|memory| {
+            let instance = present(memory, &order.name)?;
+            let shape = &mut instance.seen.shape;
+            shape.config.retain(|key, _| is_nobodys(key));
+            let ordered = shape::ordered(order, &place());
+            shape.config.extend(ordered.config);
+            (shape.devices, shape.profiles) = (ordered.devices, ordered.profiles);
+            stamp(&mut instance.seen, fleet, order);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn rename(&self, name: &str, to: &str) -> Result<(), HostError> {
+        self.effect(|memory| {
+            if present(memory, name)?.seen.power == Power::Running || memory.instances.contains_key(to) {
+                return Err(HostError::transient(format!("instance {name} runs, or {to} exists")));
+            }
+            if let Some(mut instance) = memory.instances.remove(name) {
+                to.clone_into(&mut instance.seen.name);
+                memory.instances.insert(to.to_owned(), instance);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    fn place(&self) -> Place {
+        place()
+    }
+
+    async fn foreign(&self) -> Result<Vec<Foreign>, HostError> {
+        self.look(|memory| memory.instances.values().filter_map(|instance| foreign(&instance.seen)).collect()).await
     }
 
     async fn start(&self, name: &str) -> Result<(), HostError> {
@@ -294,9 +243,13 @@ impl Host for SimHost {
 
     async fn ensure_login(&self, name: &str, user: &Username, keys: &KeySet) -> Result<(), HostError> {
         self.effect(|memory| {
+            let missing = memory.helper_missing;
             let instance = present(memory, name)?;
             if instance.seen.power == Power::Stopped {
                 return Err(HostError::transient(format!("instance {name} is not running")));
+            }
+            if missing {
+                return Err(HostError::permanent(format!("{name} has no containarium-ensure-user")));
             }
             instance.logins.insert(user.to_string(), keys.to_lines());
             Ok(())
@@ -356,10 +309,7 @@ impl Host for SimHost {
             if memory.instances.contains_key(&order.name) {
                 return Err(HostError::transient(format!("instance {} exists already", order.name)));
             }
-            let stamp = Stamp { fleet, order: order.clone(), login: None, copied: None };
-            let seen = Instance { name: order.name.clone(), power: Power::Stopped, stamp: Some(stamp) };
-            let made = SimInstance { seen, logins: BTreeMap::new(), boots: 0, data, offered: BTreeSet::new() };
-            memory.instances.insert(order.name.clone(), made);
+            memory.instances.insert(order.name.clone(), SimInstance::new(made(fleet, order), data));
             Ok(())
         })
         .await

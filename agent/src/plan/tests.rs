@@ -9,6 +9,7 @@ use containarium_proto::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::host::shape::Shape;
 
 const KEY: &str = include_str!("../../../proto/src/keys/testdata/ed25519.pub");
 
@@ -34,7 +35,7 @@ fn order(id: ContainerId, desired: Desired, generation: u64, restarts: u64) -> O
 }
 
 fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, ssh_answered: bool) -> Next {
-    super::plan(fleet, order, seen, Known { ssh_answered, must_exist: false })
+    super::plan(fleet, order, seen, Known { ssh_answered, ..Known::default() })
 }
 
 fn instance(fleet: FleetId, order: &Order, power: Power, login: bool) -> Instance {
@@ -43,7 +44,14 @@ fn instance(fleet: FleetId, order: &Order, power: Power, login: bool) -> Instanc
         name: order.name.clone(),
         power,
         stamp: Some(Stamp { fleet, order: order.clone(), login, copied: None }),
+        shape: Shape::default(),
+        unclaimed: None,
     }
+}
+
+/// Somebody's instance without a stamp.
+fn foreign(name: &str, uuid: &str, power: Power) -> Instance {
+    Instance { name: name.into(), power, stamp: None, shape: Shape::default(), unclaimed: Some(uuid.into()) }
 }
 
 #[test]
@@ -61,7 +69,7 @@ fn a_create_goes_step_by_step() {
 #[test]
 fn a_stranger_of_that_name_is_refused_and_never_touched() {
     let (fleet, id) = (FleetId::generate(), ContainerId::generate());
-    let unstamped = Instance { name: "alice-container".into(), power: Power::Running, stamp: None };
+    let unstamped = foreign("alice-container", "u-1", Power::Running);
     let other_id = instance(fleet, &order(ContainerId::generate(), Desired::Running, 9, 0), Power::Running, true);
     let other_fleet = instance(FleetId::generate(), &order(id, Desired::Running, 1, 0), Power::Running, true);
     for stranger in [unstamped, other_id, other_fleet] {
@@ -136,9 +144,11 @@ proptest! {
                                 Action::Start => there.power = Power::Running,
                                 Action::Stop(_) => there.power = Power::Stopped,
                                 Action::EnsureLogin => there = instance(fleet, &there.stamp.unwrap().order, there.power, true),
-                                Action::Configure => there.stamp.as_mut().unwrap().order = order.clone(),
+                                Action::Configure | Action::Repair | Action::Adopt => there.stamp.as_mut().unwrap().order = order.clone(),
                                 Action::ClearCopy => there.stamp.as_mut().unwrap().copied = None,
-                                Action::Create | Action::Delete | Action::WaitSsh => unreachable!("handled above"),
+                                Action::Create | Action::Delete | Action::WaitSsh | Action::Rename => {
+                                    unreachable!("handled above, or not asked for")
+                                }
                             }
                             Some(there)
                         }
@@ -199,7 +209,71 @@ fn a_copy_that_is_not_whole_is_never_started_and_what_lives_here_is_never_copied
 #[test]
 fn what_was_here_and_is_gone_is_lost_and_not_made_anew() {
     let (fleet, id) = (FleetId::generate(), ContainerId::generate());
-    let known = Known { ssh_answered: false, must_exist: true };
+    let known = Known { must_exist: true, ..Known::default() };
     let next = super::plan(fleet, &order(id, Desired::Running, 2, 0), None, known);
     assert_eq!(next, Next::Done(Observed::Absent));
+}
+
+fn adopting(instance: &str, uuid: &str) -> Licence {
+    Licence::Adopt { instance: instance.into(), uuid: uuid.into() }
+}
+
+#[test]
+fn with_a_licence_exactly_that_instance_is_adopted_and_no_other() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let wanted = order(id, Desired::Running, 1, 0);
+    let next = |seen: Option<&Instance>, licence: Option<&Licence>| {
+        super::plan(fleet, &wanted, seen, Known { must_exist: true, licence, ..Known::default() })
+    };
+    let licence = adopting("alice-container", "u-1");
+    let meant = foreign("alice-container", "u-1", Power::Running);
+    assert_eq!(next(Some(&meant), Some(&licence)), Next::Do(Action::Adopt));
+    for other in [None, Some(&Licence::Repair), Some(&adopting("alice-container", "u-2"))] {
+        assert!(matches!(next(Some(&meant), other), Next::Refuse(_)), "{other:?}");
+    }
+    let namesake = foreign("alice-container", "u-2", Power::Running);
+    assert!(matches!(next(Some(&namesake), Some(&licence)), Next::Refuse(_)));
+    // Another fleet's, or one with a damaged stamp: both are somebody's.
+    let others = instance(FleetId::generate(), &wanted, Power::Running, true);
+    assert!(matches!(next(Some(&others), Some(&licence)), Next::Refuse(_)));
+    let damaged = Instance { unclaimed: None, ..meant.clone() };
+    assert!(matches!(next(Some(&damaged), Some(&licence)), Next::Refuse(_)));
+    assert_eq!(next(None, Some(&licence)), Next::Done(Observed::Absent), "it is gone: none is made in its place");
+    // Once it is ours, the licence means nothing any more.
+    let ours = instance(fleet, &wanted, Power::Stopped, false);
+    assert_eq!(next(Some(&ours), Some(&licence)), Next::Do(Action::Start));
+    let absent = order(id, Desired::Absent, 2, 0);
+    let known = Known { licence: Some(&licence), ..Known::default() };
+    assert_eq!(super::plan(fleet, &absent, Some(&meant), known), Next::Done(Observed::Absent), "not ours: left alone");
+}
+
+#[test]
+fn what_is_adopted_under_another_name_is_renamed_first_if_it_is_stopped() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let wanted = order(id, Desired::Stopped, 1, 0);
+    let licence = adopting("old", "u-1");
+    let next = |seen: Option<&Instance>, named: &Instance| {
+        let known = Known { must_exist: true, licence: Some(&licence), named: Some(named), ..Known::default() };
+        super::plan(fleet, &wanted, seen, known)
+    };
+    assert_eq!(next(None, &foreign("old", "u-1", Power::Stopped)), Next::Do(Action::Rename));
+    assert!(matches!(next(None, &foreign("old", "u-1", Power::Running)), Next::Refuse(_)));
+    assert_eq!(next(None, &foreign("old", "u-2", Power::Stopped)), Next::Done(Observed::Absent), "a namesake");
+    let renamed = foreign("alice-container", "u-1", Power::Stopped);
+    assert_eq!(next(Some(&renamed), &foreign("old", "u-2", Power::Stopped)), Next::Do(Action::Adopt));
+    let taken = foreign("alice-container", "u-3", Power::Stopped);
+    assert!(matches!(next(Some(&taken), &foreign("old", "u-1", Power::Stopped)), Next::Refuse(_)));
+}
+
+#[test]
+fn only_a_licence_to_repair_takes_away_what_was_added() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let (old, new) = (order(id, Desired::Running, 1, 0), order(id, Desired::Running, 2, 0));
+    let next = |stamped: &Order, licence: Option<&Licence>| {
+        let known = Known { ssh_answered: true, licence, ..Known::default() };
+        super::plan(fleet, &new, Some(&instance(fleet, stamped, Power::Running, true)), known)
+    };
+    assert_eq!(next(&old, None), Next::Do(Action::Configure));
+    assert_eq!(next(&old, Some(&Licence::Repair)), Next::Do(Action::Repair));
+    assert_eq!(next(&new, Some(&Licence::Repair)), Next::Done(Observed::Running));
 }

@@ -1,5 +1,6 @@
 //! One file per command. Each takes what was typed and ends in an output or a failure.
 
+mod adopt;
 mod cert;
 mod create;
 mod delete;
@@ -13,6 +14,7 @@ mod node;
 mod power;
 mod progress;
 mod protect;
+mod repair;
 mod resize;
 mod version;
 
@@ -40,6 +42,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Stop(user) => power::run(&client()?, format, &user.user, PowerAction::Stop).await,
         Command::Restart(user) => power::run(&client()?, format, &user.user, PowerAction::Restart).await,
         Command::Resize(resize) => resize::run(&client()?, format, resize).await,
+        Command::Repair(user) => repair::run(&client()?, format, &user.user).await,
         Command::Move(wanted) => moving::run(&client()?, format, wanted).await,
         Command::Key(key) => key::run(&args.global, key).await,
         Command::Export(export) => export::run(&args.global, export).await,

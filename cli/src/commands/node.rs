@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 use crate::{
     args::{self, Format},
     client::Client,
-    commands::progress,
+    commands::{adopt, progress},
     errors::Failure,
     output::{self, Node},
 };
@@ -23,6 +23,7 @@ struct Nodes {
 
 pub(crate) async fn run(client: &Client, format: Format, command: &args::Node) -> Result<(), Failure> {
     let node = match command {
+        args::Node::Adopt(wanted) => return adopt::run(client, format, wanted).await,
         args::Node::List => return list(client, format).await,
         args::Node::Info { name } => get(client, name).await?,
         args::Node::Add { name, address } => {

@@ -38,6 +38,7 @@ fn json_is_the_documented_form() {
         "detail": "",
         "id": "0198c0de-0000-7000-8000-000000000001",
         "created_at": "2025-06-15T15:06:40.123Z",
+        "drift": [],
     });
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value, json!({ "containers": [alice], "total_count": 1 }));

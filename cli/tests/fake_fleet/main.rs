@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod adopt;
 mod create;
 mod delete;
 mod export;
@@ -10,4 +11,5 @@ mod list;
 mod moves;
 mod program;
 mod refusals;
+mod repair;
 mod support;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use containarium_proto::{
     error::{Reason, Refusal},
     ids::{ContainerId, Generation},
-    names::NodeName,
+    names::{NodeName, Username},
     spec::{Desired, Observed, Spec},
     v1,
 };
@@ -38,7 +38,7 @@ pub(super) async fn place(reign: &Reign, create: &Create) -> Result<ContainerId,
         let message = format!("request id {} was used for another create before", create.request);
         return Err(Refusal::new(Reason::InvalidArgument, message).hint("use a new request id for a new request"));
     }
-    refuse_taken(&mut tx, create).await?;
+    refuse_taken(&mut tx, &create.owner).await?;
     let sights = reign.sights();
     let (chosen, verdicts) = judge(reign, &mut tx, create, &sights).await?;
     let (node, fit) = choose(create, &verdicts)?;
@@ -52,7 +52,7 @@ pub(super) async fn place(reign: &Reign, create: &Create) -> Result<ContainerId,
 pub(super) async fn dry_run(reign: &Reign, create: &Create) -> Result<v1::Progress, Refusal> {
     reign.first_round().await;
     let mut tx = reign.write().await?;
-    refuse_taken(&mut tx, create).await?;
+    refuse_taken(&mut tx, &create.owner).await?;
     let (chosen, verdicts) = judge(reign, &mut tx, create, &reign.sights()).await?;
     let message = match choose(create, &verdicts) {
         Ok((node, fit)) => format!("would be placed on {node} at {} with image {}", fit.address, chosen.alias),
@@ -61,8 +61,7 @@ pub(super) async fn dry_run(reign: &Reign, create: &Create) -> Result<v1::Progre
     Ok(v1::Progress { verdicts: verdicts.iter().map(render::verdict).collect(), ..remark(message) })
 }
 
-async fn refuse_taken(tx: &mut WriteTx, create: &Create) -> Result<(), Refusal> {
-    let owner = &create.owner;
+pub(super) async fn refuse_taken(tx: &mut WriteTx, owner: &Username) -> Result<(), Refusal> {
     let rows = tx.reader().of_name(&owner.container_name()).await?;
     let Some(held) = view::principal(rows).pop() else { return Ok(()) };
     let (holder, node) = (&held.container.owner, &held.placement.node);
@@ -80,11 +79,11 @@ async fn refuse_taken(tx: &mut WriteTx, create: &Create) -> Result<(), Refusal> 
         .map_err(|r| r.hint(format!("see 'containarium info {owner}'")))
 }
 
-fn refuse_foreign(create: &Create, sights: &Sights) -> Result<(), Refusal> {
+pub(super) fn refuse_foreign(owner: &Username, sights: &Sights) -> Result<(), Refusal> {
     for (node, sight) in sights {
         let foreign = sight.report.iter().flat_map(|report| &report.foreign_users);
-        if foreign.into_iter().any(|name| name == create.owner.as_str()) {
-            let message = format!("user name '{}' belongs to an account of {node} that is not ours", create.owner);
+        if foreign.into_iter().any(|name| name == owner.as_str()) {
+            let message = format!("user name '{owner}' belongs to an account of {node} that is not ours");
             return Err(Refusal::new(Reason::AlreadyExists, message)
                 .hint(format!("choose another name, or remove that account from {node}")));
         }
@@ -98,7 +97,7 @@ async fn judge(
     create: &Create,
     sights: &Sights,
 ) -> Result<(Chosen, Vec<Verdict>), Refusal> {
-    refuse_foreign(create, sights)?;
+    refuse_foreign(&create.owner, sights)?;
     let (nodes, claims) = tx.reader().nodes_and_claims().await?;
     let candidates = placing::candidates(&nodes, &claims, sights);
     if candidates.is_empty() {
@@ -206,6 +205,8 @@ async fn insert(
         access_revision,
         change_request: None,
         role: Role::Home,
+        drift: Vec::new(),
+        licence: None,
     })
     .await?;
     tx.note(&name, EventKind::ContainerCreated, &format!("for {}", create.owner)).await?;

@@ -1,6 +1,7 @@
 //! The service that the CLI talks to: requests to valid values, answers to messages, refusals for people. Generated
 //! types end here. It must never talk to a node: it changes the database and wakes the drivers.
 
+mod adopt;
 mod create;
 mod delete;
 mod drain;
@@ -14,6 +15,7 @@ mod progress;
 mod protect;
 mod refuse;
 mod render;
+mod repair;
 mod resize;
 mod serve;
 mod service;

@@ -71,6 +71,24 @@ pub(super) struct Move {
     pub(super) to: Option<NodeName>,
 }
 
+/// A repair that could succeed.
+#[derive(Debug, Clone)]
+pub(super) struct Repair {
+    pub(super) request: RequestId,
+    pub(super) owner: Username,
+}
+
+/// An adoption that could succeed.
+#[derive(Debug, Clone)]
+pub(super) struct Adopt {
+    pub(super) request: RequestId,
+    pub(super) node: NodeName,
+    /// Its name now.
+    pub(super) instance: String,
+    pub(super) owner: Username,
+    pub(super) keys: KeySet,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Start,
@@ -150,6 +168,26 @@ pub(super) fn key_change(request: &v1::ChangeKeysRequest) -> Result<KeyChange, R
         replace: request.replace,
         remove: request.remove_fingerprints.clone(),
         force: request.force,
+    })
+}
+
+pub(super) fn repair(request: &v1::RepairContainerRequest) -> Result<Repair, Refusal> {
+    Ok(Repair { request: request_id(&request.request_id)?, owner: user(&request.user)? })
+}
+
+pub(super) fn adopt(request: &v1::AdoptInstanceRequest) -> Result<Adopt, Refusal> {
+    let keys = KeySet::from_lines(request.ssh_keys.iter().map(String::as_str));
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if request.instance.is_empty() || request.instance.len() > 63 || !request.instance.chars().all(good) {
+        let message = format!("'{}' is not the name of an instance", shown(&request.instance));
+        return Err(field(message, "take it from 'containarium node adopt NODE'"));
+    }
+    Ok(Adopt {
+        request: request_id(&request.request_id)?,
+        node: node(&request.node)?,
+        instance: request.instance.clone(),
+        owner: user(&request.user)?,
+        keys: keys.map_err(|e| field(format!("ssh key: {e}"), "give --ssh-key with a public key file"))?,
     })
 }
 

@@ -57,6 +57,10 @@ fn is_asked_for(power: &Power, row: &PlacementRow, now: &Observed) -> bool {
     if row.change_request == Some(power.request) {
         return true;
     }
+    // Whatever was changed, it may be this: the order is given once more.
+    if !row.drift.is_empty() && matches!(now, Observed::Running | Observed::Stopped) {
+        return false;
+    }
     let on_its_way = matches!(now, Observed::Unknown | Observed::Converging { .. });
     match power.action {
         Action::Start => row.desired == Desired::Running && (on_its_way || *now == Observed::Running),

@@ -27,6 +27,7 @@ pub(super) fn container(view: &View) -> v1::Container {
         ssh_keys: container.keys.iter().map(ssh_key).collect(),
         protected: container.protected,
         moving_to: view.held.moving.as_ref().map(|moving| moving.target.to_string()).unwrap_or_default(),
+        drift: placement.drift.clone(),
     }
 }
 
@@ -44,6 +45,7 @@ fn phase(phase: Phase) -> v1::Phase {
         Phase::Failed => v1::Phase::Failed,
         Phase::Unreachable => v1::Phase::Unreachable,
         Phase::Lost => v1::Phase::Lost,
+        Phase::Drifted => v1::Phase::Drifted,
     }
 }
 

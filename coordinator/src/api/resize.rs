@@ -133,7 +133,7 @@ async fn ask(drivers: &Drivers, row: &PlacementRow) -> Result<Usage, Refusal> {
 }
 
 /// Says what is under way, and since when.
-async fn refuse_busy(tx: &mut WriteTx, held: &Held, sights: &Sights) -> Result<(), Refusal> {
+pub(super) async fn refuse_busy(tx: &mut WriteTx, held: &Held, sights: &Sights) -> Result<(), Refusal> {
     let (row, name) = (&held.placement, held.container.owner.container_name());
     let doing = match live::observed(held, sights) {
         _ if row.desired == Desired::Absent => "it is being deleted".to_owned(),

@@ -6,11 +6,11 @@ use containarium_proto::{VERSION, v1};
 use tonic::{Request, Response, Status};
 
 use super::{
-    create, delete, drain, images, keys, moves, nodes, parse, power,
+    adopt, create, delete, drain, images, keys, moves, nodes, parse, power,
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
-    render, resize, view,
+    render, repair, resize, view,
 };
 use crate::{node::Drivers, reign::Reign};
 
@@ -34,6 +34,8 @@ impl v1::fleet_server::Fleet for FleetService {
     type MoveContainerStream = ProgressStream;
     type DrainNodeStream = ProgressStream;
     type DeleteContainerStream = ProgressStream;
+    type RepairContainerStream = ProgressStream;
+    type AdoptInstanceStream = ProgressStream;
 
     #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
     async fn create_container(
@@ -203,5 +205,38 @@ impl v1::fleet_server::Fleet for FleetService {
             access_revision: fleet.access_revision.0,
             term: fleet.term.0,
         }))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
+    async fn repair_container(
+        &self,
+        request: Request<v1::RepairContainerRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let goal = repair::order(&self.reign, &parse::repair(request.get_ref())?).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(node = request.get_ref().node))]
+    async fn list_foreign(
+        &self,
+        request: Request<v1::ListAdoptableRequest>,
+    ) -> Result<Response<v1::ListAdoptableResponse>, Status> {
+        let node = parse::node(&request.get_ref().node)?;
+        let instances = adopt::list(&self.reign, &self.drivers, &node).await?;
+        Ok(Response::new(v1::ListAdoptableResponse { instances }))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, instance = request.get_ref().instance))]
+    async fn adopt_instance(
+        &self,
+        request: Request<v1::AdoptInstanceRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let wanted = parse::adopt(request.get_ref())?;
+        if request.get_ref().dry_run {
+            let told = adopt::dry_run(&self.reign, &self.drivers, &wanted).await?;
+            return Ok(Response::new(progress::once(told)));
+        }
+        let goal = adopt::order(&self.reign, &self.drivers, &wanted).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
     }
 }

@@ -80,6 +80,11 @@ impl Goal for Settled {
                 return Err(Refusal::new(Reason::ContainerFailed, error)
                     .hint(format!("see 'containarium info {user}'; repeat the command to try again")));
             }
+            (Observed::Absent, Desired::Running | Desired::Stopped) => {
+                let message = format!("{node} holds nothing of {} any more", user.container_name());
+                return Err(Refusal::new(Reason::ContainerFailed, message)
+                    .hint(format!("it is lost: see 'containarium info {user}'")));
+            }
             (Observed::Failed { error, permanent: false }, _) => {
                 self.said.news(remark(format!("failed, trying again: {error}")))
             }

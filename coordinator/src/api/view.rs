@@ -27,6 +27,7 @@ pub(super) fn view(held: Held, sights: &Sights) -> View {
         node: &row.node,
         availability: availability(&row.node, sights),
         away: &last_heard(sights.get(&row.node)),
+        drift: &row.drift,
     };
     let (phase, detail) = Phase::of(&seen);
     let (phase, detail) = match &held.moving {

@@ -58,6 +58,8 @@ pub(crate) async fn begin(reign: &Reign, tx: &mut WriteTx, begin: &Begin) -> Res
         ever_ran: false,
         change_request: None,
         role: Role::Arriving(CopyPass::FIRST),
+        drift: Vec::new(),
+        licence: None,
         ..source.clone()
     };
     tx.insert_placement(&arriving).await?;

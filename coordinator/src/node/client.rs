@@ -12,7 +12,7 @@ use containarium_proto::{
     convert::{self, ConvertError},
     ids::{AccessRevision, ContainerId, Generation},
     names::NodeName,
-    node::{Account, ContainerReport, CopyOffer, CopyPass, NodeReport, Order, Sender, Usage},
+    node::{Account, ContainerReport, CopyOffer, CopyPass, Foreign, NodeReport, Sender, Usage},
     pki::{CertsDir, PkiError},
     sizes::Bytes,
     spec::{Fingerprint, Image},
@@ -23,6 +23,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+use super::plan::Lacking;
 use crate::{config::Timings, reign::Reign};
 
 /// 750 users with 64 long keys each are under 50 MB; tonic's own 4 MB are not enough.
@@ -122,8 +123,11 @@ impl AgentClient {
         Ok(endpoint.connect_lazy())
     }
 
-    pub(crate) async fn apply(&self, order: &Order, must_exist: bool) -> Result<ContainerReport, CallError> {
-        let request = v1::ApplyRequest { must_exist, ..convert::order_to_wire(self.sender, order) };
+    pub(crate) async fn apply(&self, lacking: &Lacking) -> Result<ContainerReport, CallError> {
+        let Lacking { order, must_exist, licence } = lacking;
+        let licence = licence.as_ref().map(convert::licence_to_wire);
+        let request =
+            v1::ApplyRequest { must_exist: *must_exist, licence, ..convert::order_to_wire(self.sender, order) };
         let mut wire = self.wire()?;
         let answer = within(self.timings.rpc_deadline, wire.apply(request)).await?;
         let report = answer.container.unwrap_or_default();
@@ -215,6 +219,15 @@ impl AgentClient {
         let mut wire = self.wire()?;
         let request = v1::FetchImageRequest { sender, image, offer: Some(offer) };
         within(IMAGE_DEADLINE, wire.fetch_image(request)).await.map(drop)
+    }
+
+    /// What lives there and carries no stamp.
+    pub(crate) async fn foreign(&self) -> Result<Vec<Foreign>, CallError> {
+        let request = v1::ListForeignRequest { sender: Some(convert::sender_to_wire(self.sender)) };
+        let mut wire = self.wire()?;
+        // Incus looks into every instance for what it uses.
+        let answer = within(self.timings.access_deadline, wire.list_foreign(request)).await?;
+        Ok(answer.instances.iter().map(convert::foreign_from_wire).collect::<Result<_, _>>()?)
     }
 
     pub(crate) async fn sync_access(

@@ -70,10 +70,11 @@ async fn pass(
     Ok(())
 }
 
-async fn give(reign: &Reign, live: &NodeLive, client: &AgentClient, Lacking { order, must_exist }: Lacking) {
+async fn give(reign: &Reign, live: &NodeLive, client: &AgentClient, lacking: Lacking) {
+    let order = &lacking.order;
     let (container, generation) = (order.id, order.generation);
     tracing::info!(%container, %generation, owner = %order.owner, desired = ?order.desired, "apply");
-    let answer = match client.apply(&order, must_exist).await {
+    let answer = match client.apply(&lacking).await {
         Ok(answer) if answer.id == container => answer,
         Ok(answer) => {
             tracing::error!(%container, answered = %answer.id, "apply was answered for another container");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use containarium_proto::{
     ids::{AccessRevision, ContainerId},
-    node::{ContainerReport, Order},
+    node::{ContainerReport, Licence, Order},
     spec::{Desired, Observed},
 };
 
@@ -18,12 +18,16 @@ pub(crate) struct Lacking {
     pub(crate) order: Order,
     /// The user's disk is there (I8): if the instance is not, that is a loss, and no reason to make an empty one.
     pub(crate) must_exist: bool,
+    /// What it may do beyond its content.
+    pub(crate) licence: Option<Licence>,
 }
 
 /// The orders that the node lacks, oldest container first.
 pub(crate) fn orders(rows: &[Held], reported: &BTreeMap<ContainerId, ContainerReport>) -> Vec<Lacking> {
     let lacking = rows.iter().filter(|held| lacks(&held.placement, reported.get(&held.placement.container)));
-    lacking.map(|held| Lacking { order: order(held), must_exist: held.placement.ever_ran }).collect()
+    let lacking = lacking.map(|held| (order(held), &held.placement));
+    let given = lacking.map(|(order, row)| Lacking { order, must_exist: row.ever_ran, licence: row.licence.clone() });
+    given.collect()
 }
 
 fn lacks(row: &PlacementRow, report: Option<&ContainerReport>) -> bool {
@@ -61,6 +65,8 @@ fn order(held: &Held) -> Order {
 pub(crate) enum Finding {
     /// A settled state of the generation that is wanted.
     Settled { held: Box<Held>, observed: Observed },
+    /// Something was changed behind our back, or is so no longer.
+    Drifted { held: Box<Held>, drift: Vec<String> },
     /// The node confirmed that nothing is left (I7).
     Gone { held: Box<Held> },
 }
@@ -82,6 +88,9 @@ pub(crate) fn findings<'a>(rows: &[Held], seen: impl IntoIterator<Item = &'a Con
             settled @ (Observed::Absent | Observed::Running | Observed::Stopped | Observed::Failed { .. }) => {
                 if row.observed_now() != settled {
                     findings.push(Finding::Settled { held: held(), observed: settled.clone() });
+                }
+                if matches!(settled, Observed::Running | Observed::Stopped) && row.drift != report.drift {
+                    findings.push(Finding::Drifted { held: held(), drift: report.drift.clone() });
                 }
             }
         }

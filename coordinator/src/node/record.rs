@@ -79,6 +79,7 @@ async fn apply(tx: &mut WriteTx, node: &NodeName, seen: &[ContainerReport]) -> R
     for finding in plan::findings(&rows, seen) {
         match finding {
             Finding::Settled { held, observed } => settle(tx, &held, &observed).await?,
+            Finding::Drifted { held, drift } => drifted(tx, &held, &drift).await?,
             Finding::Gone { held } => gone(tx, node, &held).await?,
         }
     }
@@ -110,6 +111,18 @@ async fn settle(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<()
     if row.role != Role::Home && !matches!(observed, Observed::Failed { .. }) {
         return Ok(());
     }
+    tx.note(&held.container.owner.container_name(), kind, &message).await
+}
+
+/// One event when it begins and one when it ends, however often it changes between.
+async fn drifted(tx: &mut WriteTx, held: &Held, drift: &[String]) -> Result<(), StoreError> {
+    let row = &held.placement;
+    tx.record_drift(row, drift).await?;
+    let (kind, message) = match (row.drift.is_empty(), drift.is_empty()) {
+        (true, false) => (EventKind::ContainerDrifted, format!("on {}: {}", row.node, drift.join("; "))),
+        (false, true) => (EventKind::ContainerRepaired, format!("it is as ordered again on {}", row.node)),
+        (true, true) | (false, false) => return Ok(()),
+    };
     tx.note(&held.container.owner.container_name(), kind, &message).await
 }
 

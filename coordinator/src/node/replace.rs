@@ -75,6 +75,7 @@ async fn move_one(reign: &Reign, held: &Held) -> Result<bool, StoreError> {
         address: fit.address,
         observed: Observed::Unknown,
         observed_generation: Default::default(),
+        licence: None,
         access_revision,
         ..old.clone()
     };

@@ -15,6 +15,10 @@ use super::{
 };
 use crate::placement::Resources;
 
+fn licence(row: &PlacementRow) -> Result<String, StoreError> {
+    row.licence.as_ref().map_or(Ok(String::new()), |licence| to_json("licence", licence))
+}
+
 fn copy_pass(row: &PlacementRow) -> i64 {
     row.role.pass().map_or(0, |pass| i64::from(pass.0.get()))
 }
@@ -53,7 +57,8 @@ impl WriteTx {
     pub(crate) async fn insert_placement(&mut self, placement: &PlacementRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO placement (container_id, node, desired, generation, spec, cpu_millis, memory_bytes, \
                    disk_bytes, address, observed, observed_generation, ever_ran, access_revision, request_id, role, \
-                   copy_pass) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+                   copy_pass, licence) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
+                   $17)";
         sqlx::query(sql)
             .bind(placement.container.to_string())
             .bind(placement.node.as_str())
@@ -71,6 +76,7 @@ impl WriteTx {
             .bind(placement.change_request.map(|r| r.to_string()).unwrap_or_default())
             .bind(placement.role.as_str())
             .bind(copy_pass(placement))
+            .bind(licence(placement)?)
             .execute(self.connection())
             .await
             .map(drop)
@@ -81,7 +87,7 @@ impl WriteTx {
     pub(crate) async fn change_order(&mut self, wanted: &PlacementRow) -> Result<(), StoreError> {
         let sql = "UPDATE placement SET desired = $3, generation = $4, spec = $5, access_revision = $6, \
                    request_id = $7, cpu_millis = $8, memory_bytes = $9, disk_bytes = $10, role = $11, copy_pass = $12, \
-                   ever_ran = $13 WHERE container_id = $1 AND node = $2 AND generation < $4";
+                   ever_ran = $13, licence = $14 WHERE container_id = $1 AND node = $2 AND generation < $4";
         sqlx::query(sql)
             .bind(wanted.container.to_string())
             .bind(wanted.node.as_str())
@@ -96,6 +102,7 @@ impl WriteTx {
             .bind(wanted.role.as_str())
             .bind(copy_pass(wanted))
             .bind(i64::from(wanted.ever_ran))
+            .bind(licence(wanted)?)
             .execute(self.connection())
             .await
             .map(drop)
@@ -133,7 +140,18 @@ impl WriteTx {
             .map_err(failed("giving back a reservation"))
     }
 
-    /// Notes what was seen of one generation; false if the row has moved on to another.
+    /// Notes what was changed behind our back.
+    pub(crate) async fn record_drift(&mut self, row: &PlacementRow, drift: &[String]) -> Result<(), StoreError> {
+        let sql = "UPDATE placement SET drift = $4 WHERE container_id = $1 AND node = $2 AND generation = $3";
+        let update = sqlx::query(sql)
+            .bind(row.container.to_string())
+            .bind(row.node.as_str())
+            .bind(row.generation.0.cast_signed())
+            .bind(to_json("drift", &drift)?);
+        update.execute(self.connection()).await.map(drop).map_err(failed("recording a drift"))
+    }
+
+    /// Notes what was seen of one generation; false if the row has moved on to another. A licence ends with it.
     pub(crate) async fn record_observed(
         &mut self,
         (container, node): (ContainerId, &NodeName),
@@ -141,7 +159,8 @@ impl WriteTx {
         observed: &Observed,
     ) -> Result<bool, StoreError> {
         let sql = "UPDATE placement SET observed = $4, observed_generation = $3, \
-                   ever_ran = CASE WHEN $5 = 1 THEN 1 ELSE ever_ran END \
+                   ever_ran = CASE WHEN $5 = 1 THEN 1 ELSE ever_ran END, \
+                   licence = CASE WHEN $6 = 1 THEN '' ELSE licence END \
                    WHERE container_id = $1 AND node = $2 AND generation = $3";
         let done = sqlx::query(sql)
             .bind(container.to_string())
@@ -149,6 +168,7 @@ impl WriteTx {
             .bind(generation.0.cast_signed())
             .bind(to_json("observed", observed)?)
             .bind(i64::from(matches!(observed, Observed::Running)))
+            .bind(i64::from(matches!(observed, Observed::Running | Observed::Stopped)))
             .execute(self.connection())
             .await
             .map_err(failed("recording what was observed"))?;

@@ -7,7 +7,7 @@ use containarium_proto::{
     ids::{AccessRevision, ContainerId, Generation, RequestId},
     keys::KeySet,
     names::{NodeName, Username},
-    node::CopyPass,
+    node::{CopyPass, Licence},
     spec::{Capacity, Desired, Image, Observed, Spec},
 };
 use ipnet::Ipv4Net;
@@ -101,6 +101,10 @@ pub(crate) struct PlacementRow {
     pub(crate) access_revision: AccessRevision,
     pub(crate) change_request: Option<RequestId>,
     pub(crate) role: Role,
+    /// What was changed behind our back, one line each, as last seen.
+    pub(crate) drift: Vec<String>,
+    /// What the order may do beyond its content, until it is carried out.
+    pub(crate) licence: Option<Licence>,
 }
 
 /// What a placement is to its container.
@@ -281,6 +285,11 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
         access_revision: AccessRevision(number(row, "access_revision")?),
         change_request,
         role: Role::read(row)?,
+        drift: json(row, "drift")?,
+        licence: match text(row, "licence")?.as_str() {
+            "" => None,
+            _ => Some(json(row, "licence")?),
+        },
     };
     let moving = match optional(row, "move_phase")? {
         None => None,

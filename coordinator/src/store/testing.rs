@@ -46,6 +46,8 @@ pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
         access_revision: AccessRevision(1),
         change_request: None,
         role: Role::Home,
+        drift: Vec::new(),
+        licence: None,
     };
     Held { container, placement, moving: None }
 }

@@ -245,6 +245,13 @@ impl Agent for Service {
         Err(Status::unimplemented("no test here asks for it"))
     }
 
+    async fn list_foreign(
+        &self,
+        _: Request<v1::ListForeignRequest>,
+    ) -> Result<Response<v1::ListForeignResponse>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
         let (sender, order) =
             convert::order_from_wire(request.get_ref()).map_err(|e| Status::internal(e.to_string()))?;

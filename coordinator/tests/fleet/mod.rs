@@ -221,6 +221,7 @@ pub(crate) fn config(dir: &Path) -> Config {
             first_round: Duration::from_secs(5),
             pending_after: Duration::from_secs(5),
             stream_limit: Duration::from_secs(30),
+            image_patience: Duration::from_secs(3600),
         },
     }
 }

@@ -1,5 +1,8 @@
 use super::*;
-use crate::ids::{ContainerId, FleetId};
+use crate::{
+    ids::{ContainerId, FleetId},
+    node::{Foreign, Licence},
+};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEJqzAQRxEwRv7jLBI5nhfglRGNC5pn5DnhXH6KhJa1Y alice@laptop";
 
@@ -64,7 +67,32 @@ fn every_observation_survives_the_wire() {
             name: "a-container".into(),
             generation: Generation(1),
             observed,
+            drift: vec!["limits.memory is 1, ordered 2".into()],
         };
         assert_eq!(container_report_from_wire(&container_report_to_wire(&report)).unwrap(), report);
     }
+}
+
+#[test]
+fn licences_and_foreign_instances_survive_the_wire() {
+    let adopt = Licence::Adopt { instance: "old".into(), uuid: "1-2".into() };
+    for licence in [Licence::Repair, adopt] {
+        assert_eq!(licence_from_wire(Some(&licence_to_wire(&licence))).unwrap(), Some(licence));
+    }
+    assert_eq!(licence_from_wire(None).unwrap(), None);
+    assert!(licence_from_wire(Some(&v1::Licence::default())).is_err(), "a licence for nothing");
+    let foreign = Foreign {
+        name: "old".into(),
+        uuid: "1-2".into(),
+        running: true,
+        cpu: Some("1.5".parse().unwrap()),
+        memory: Some(Bytes(1 << 30)),
+        disk: None,
+        disk_used: Some(Bytes(5)),
+        address: Some(Ipv4Addr::new(10, 100, 1, 9)),
+        image: Some("a".repeat(64).parse().unwrap()),
+        autostart: true,
+        obstacles: vec!["it is privileged".into()],
+    };
+    assert_eq!(foreign_from_wire(&foreign_to_wire(&foreign)).unwrap(), foreign);
 }

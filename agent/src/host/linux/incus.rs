@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode, header::ETAG};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -46,6 +46,9 @@ struct Envelope {
     error: String,
     #[serde(default)]
     metadata: Value,
+    /// Of what was read: a change that shows it is refused when somebody else changed the thing meanwhile.
+    #[serde(skip)]
+    etag: Option<String>,
 }
 
 /// A finished or running operation.
@@ -102,11 +105,13 @@ impl Incus {
         };
         let response = request.send().await.map_err(lost)?;
         let status = response.status();
+        let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(ToOwned::to_owned);
         let bytes = response.bytes().await.map_err(lost)?;
-        let envelope: Envelope = serde_json::from_slice(&bytes).map_err(|error| Failure {
+        let mut envelope: Envelope = serde_json::from_slice(&bytes).map_err(|error| Failure {
             code: Some(status.as_u16()),
             text: format!("{what}: incus answered {status} with something else than JSON: {error}"),
         })?;
+        envelope.etag = etag;
         if status.is_success() {
             return Ok(envelope);
         }
@@ -117,6 +122,19 @@ impl Incus {
     pub(super) async fn get<T: DeserializeOwned>(&self, what: &str, path: &str) -> Result<T, Failure> {
         let envelope = self.send(what, self.request(Method::GET, path)).await?;
         serde_json::from_value(envelope.metadata)
+            .map_err(|error| Failure { code: None, text: format!("{what}: an answer of another form: {error}") })
+    }
+
+    /// A read of something that is to be changed, with what proves that it has not changed since.
+    pub(super) async fn get_to_change<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        path: &str,
+    ) -> Result<(T, String), Failure> {
+        let envelope = self.send(what, self.request(Method::GET, path)).await?;
+        let etag = envelope.etag.unwrap_or_default();
+        serde_json::from_value(envelope.metadata)
+            .map(|value| (value, etag))
             .map_err(|error| Failure { code: None, text: format!("{what}: an answer of another form: {error}") })
     }
 

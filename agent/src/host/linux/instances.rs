@@ -3,23 +3,22 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use containarium_proto::{
-    cpu::Cpu,
     ids::FleetId,
-    keys::KeySet,
-    names::Username,
     node::{CopyPass, Order, Usage},
     sizes::Bytes,
-    spec::Desired,
 };
 use reqwest::{Method, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::{
     LinuxHost,
     incus::{Failure, Operation},
 };
-use crate::host::{HostError, Instance, Power, Stamp, StopMode};
+use crate::host::{
+    HostError, Instance, Power, Stamp, StopMode,
+    shape::{self, Device, Place, Shape, cpu_keys},
+};
 
 /// A clone takes a second, but the first one of an image unpacks it, on a disk that eight others may be using.
 const CREATE: Duration = Duration::from_secs(180);
@@ -30,13 +29,10 @@ const STOP_GRACE_SECS: u64 = 30;
 const STOP: Duration = Duration::from_secs(STOP_GRACE_SECS + 30);
 /// A btrfs or ZFS dataset of many small files takes a while to go.
 const DELETE: Duration = Duration::from_secs(120);
-/// `useradd` beside a booting systemd.
-const LOGIN: Duration = Duration::from_secs(60);
-/// Between tries while the container's init is not there yet.
-const LOGIN_RETRY: Duration = Duration::from_millis(50);
-/// Puts the user, keys and sudo in place; baked into the golden image.
-const ENSURE_USER: &str = "/usr/local/sbin/containarium-ensure-user";
 
+/// Every key of a stamp begins so.
+const STAMPS: &str = "user.containarium.";
+const UUID: &str = "volatile.uuid";
 const FLEET: &str = "user.containarium.fleet";
 const ID: &str = "user.containarium.id";
 const OWNER: &str = "user.containarium.owner";
@@ -47,10 +43,32 @@ const COPIED: &str = "user.containarium.copied";
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Raw {
-    name: String,
-    status: String,
-    #[serde(default)]
-    config: BTreeMap<String, String>,
+    pub(super) name: String,
+    pub(super) status: String,
+    #[serde(default, deserialize_with = "or_null")]
+    pub(super) config: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "or_null")]
+    devices: BTreeMap<String, Device>,
+    #[serde(default, deserialize_with = "or_null")]
+    profiles: Vec<String>,
+}
+
+/// Go writes an empty list or map as null now and then.
+pub(super) fn or_null<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(input)?.unwrap_or_default())
+}
+
+impl Raw {
+    pub(super) fn power(&self) -> Power {
+        // Frozen, Starting, Stopping and Error have, or may have, a process: only Stopped certainly has none.
+        if self.status == "Stopped" { Power::Stopped } else { Power::Running }
+    }
+
+    /// Incus' own id, if no stamp of any kind is there: another fleet's, or a damaged one, is somebody's too (I6).
+    pub(super) fn unclaimed(&self) -> Option<String> {
+        let stamped = self.config.keys().any(|key| key.starts_with(STAMPS));
+        self.config.get(UUID).filter(|_| !stamped).cloned()
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -66,9 +84,9 @@ struct Used {
 
 impl From<Raw> for Instance {
     fn from(raw: Raw) -> Self {
-        // Frozen, Starting, Stopping and Error have, or may have, a process: only Stopped certainly has none.
-        let power = if raw.status == "Stopped" { Power::Stopped } else { Power::Running };
-        Self { stamp: stamp(&raw.config), name: raw.name, power }
+        let (power, unclaimed, stamp) = (raw.power(), raw.unclaimed(), stamp(&raw.config));
+        let shape = Shape { config: raw.config, devices: raw.devices, profiles: raw.profiles };
+        Self { name: raw.name, power, stamp, shape, unclaimed }
     }
 }
 
@@ -83,33 +101,17 @@ fn stamp(config: &BTreeMap<String, String>) -> Option<Stamp> {
 
 /// Everything that one order means to Incus, with the stamps. An empty value removes a key.
 pub(super) fn config(fleet: FleetId, order: &Order) -> Result<BTreeMap<&'static str, String>, HostError> {
-    let (count, allowance) = cpu_keys(&order.spec.cpu);
-    // Incus starts these with the node, whatever state they were in: one that is stopped, or arriving, must not be.
-    let autostart = order.spec.autostart && order.desired == Desired::Running && order.copy_pass.is_none();
     let text = serde_json::to_string(order)
         .map_err(|error| HostError::permanent(format!("the order of {} cannot be written: {error}", order.name)))?;
-    Ok(BTreeMap::from([
-        ("limits.cpu", count),
-        ("limits.cpu.allowance", allowance),
-        ("limits.memory", order.spec.memory.0.to_string()),
-        ("security.nesting", "true".to_owned()),
-        ("boot.autostart", autostart.to_string()),
+    let mut config = shape::limits(order);
+    config.extend([
         (FLEET, fleet.to_string()),
         (ID, order.id.to_string()),
         (OWNER, order.owner.to_string()),
         (GENERATION, order.generation.to_string()),
         (ORDER, text),
-    ]))
-}
-
-/// `limits.cpu` and `limits.cpu.allowance`. The text form of a count or a set is Incus' own.
-fn cpu_keys(cpu: &Cpu) -> (String, String) {
-    match cpu {
-        Cpu::Count(_) | Cpu::Pinned(_) => (cpu.to_string(), String::new()),
-        // Thousandths are whole milliseconds of 100 only by tens; of 1000 always.
-        Cpu::QuotaMillis(millis) if millis.is_multiple_of(10) => (String::new(), format!("{}ms/100ms", millis / 10)),
-        Cpu::QuotaMillis(millis) => (String::new(), format!("{millis}ms/1000ms")),
-    }
+    ]);
+    Ok(config)
 }
 
 /// Another spelling of a `limits.cpu`: a leading zero; for no limit, all `cpus` of the machine.
@@ -119,12 +121,11 @@ fn same_cpus(limit: &str, cpus: u32) -> String {
 
 impl LinuxHost {
     pub(super) fn devices(&self, order: &Order) -> Value {
-        json!({
-            "root": { "type": "disk", "path": "/", "pool": self.config.storage_pool, "size": order.spec.disk.0.to_string() },
-            "eth0": {
-                "type": "nic", "name": "eth0", "network": self.config.network, "ipv4.address": order.address.to_string(),
-            },
-        })
+        json!(shape::devices(order, &self.where_to()))
+    }
+
+    pub(super) fn where_to(&self) -> Place {
+        Place { pool: self.config.storage_pool.clone(), network: self.config.network.clone() }
     }
 
     pub(super) async fn read_instances(&self) -> Result<Vec<Instance>, HostError> {
@@ -194,7 +195,7 @@ impl LinuxHost {
     /// incusd spreads containers over CPUs when `limits.cpu` changes, but reads the limits before it has stored the
     /// change: now and then it spreads by the old ones, and a container keeps them until some other starts or stops.
     /// So the new limit is stored first under another spelling of the same; the change to the usual one then finds it.
-    async fn announce_cpus(&self, order: &Order) -> Result<(), HostError> {
+    pub(super) async fn announce_cpus(&self, order: &Order) -> Result<(), HostError> {
         let name = &order.name;
         let (wanted, _) = cpu_keys(&order.spec.cpu);
         let raw: Raw = self.incus.get(&format!("reading {name}"), &format!("/instances/{name}")).await?;
@@ -256,68 +257,12 @@ impl LinuxHost {
     pub(super) async fn write_login_stamp(&self, name: &str, hash: &str) -> Result<(), HostError> {
         self.patch(name, &json!({ "config": { LOGIN_HASH: hash } })).await
     }
-
-    pub(super) async fn make_login(&self, name: &str, user: &Username, keys: &KeySet) -> Result<(), HostError> {
-        let body = json!({
-            "command": [ENSURE_USER],
-            "environment": { "CONTAINARIUM_USER": user, "CONTAINARIUM_KEYS": keys.to_lines().join("\n") },
-            "record-output": true,
-            "wait-for-websocket": false,
-            "interactive": false,
-        });
-        let what = format!("adding {user} in {name}");
-        let tries = async {
-            loop {
-                let request = self.incus.request(Method::POST, &format!("/instances/{name}/exec")).json(&body);
-                match self.incus.operate(&what, request, LOGIN).await {
-                    Ok(done) => return self.login_outcome(&what, done).await,
-                    // Incus says that it runs before its init can be joined.
-                    Err(failure)
-                        if failure.text.contains("not running") || failure.text.contains("ailed to attach") =>
-                    {
-                        tokio::time::sleep(LOGIN_RETRY).await;
-                    }
-                    Err(failure) => return Err(failure.into()),
-                }
-            }
-        };
-        match tokio::time::timeout(LOGIN, tries).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(HostError::transient(format!("{what}: not done after {LOGIN:?}"))),
-        }
-    }
-
-    async fn login_outcome(&self, what: &str, done: Option<Operation>) -> Result<(), HostError> {
-        let Some(done) = done else {
-            return Err(HostError::transient(format!("{what}: incus forgot the outcome")));
-        };
-        let code = done.metadata["return"].as_i64();
-        let mut said = String::new();
-        for stream in ["1", "2"] {
-            let Some(path) = done.metadata["output"][stream].as_str().map(|path| path.trim_start_matches("/1.0"))
-            else {
-                continue;
-            };
-            if code != Some(0) {
-                said.push_str(&self.incus.get_text(path).await.unwrap_or_default());
-            }
-            // Recorded output stays on the node's disk until it is deleted.
-            if let Err(failure) = self.incus.change(what, Method::DELETE, path, &Value::Null).await {
-                tracing::debug!(failure = failure.text, "recorded output was not removed");
-            }
-        }
-        match code {
-            Some(0) => Ok(()),
-            // The helper's own word for a name that belongs to the system inside.
-            Some(3) => Err(HostError::permanent(format!("{what}: {}", said.trim()))),
-            Some(code) => Err(HostError::transient(format!("{what}: exit {code}: {}", said.trim()))),
-            None => Err(HostError::transient(format!("{what}: no exit code"))),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use containarium_proto::spec::Desired;
+
     use super::*;
 
     fn order(cpu: &str) -> Order {
@@ -367,17 +312,6 @@ mod tests {
             config.remove(key);
             assert_eq!(stamp(&config), None, "{key}");
         }
-    }
-
-    #[test]
-    fn cpu_forms_become_incus_keys() {
-        let keys = |cpu: &str| cpu_keys(&cpu.parse().unwrap());
-        assert_eq!(keys("4"), ("4".into(), String::new()));
-        assert_eq!(keys("0,2-4"), ("0,2-4".into(), String::new()));
-        assert_eq!(keys("3-3"), ("3-3".into(), String::new()));
-        assert_eq!(keys("1.5"), (String::new(), "150ms/100ms".into()));
-        assert_eq!(keys("250m"), (String::new(), "25ms/100ms".into()));
-        assert_eq!(keys("333m"), (String::new(), "333ms/1000ms".into()));
     }
 
     #[test]

@@ -3,11 +3,14 @@
 mod accounts;
 mod copies;
 mod files;
+mod foreign;
 mod hosts;
 mod images;
 mod incus;
 mod instances;
+mod login;
 mod machine;
+mod repair;
 mod sessions;
 mod sshd;
 mod system;
@@ -18,7 +21,7 @@ use containarium_proto::{
     ids::FleetId,
     keys::KeySet,
     names::Username,
-    node::{Account, CopyOffer, CopyPass, ImageOffer, Order, Usage},
+    node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     spec::{Capacity, Fingerprint, Image},
 };
 use tokio::{
@@ -29,7 +32,7 @@ use tokio::{
 };
 
 use self::incus::Incus;
-use super::{Accounts, Host, HostError, Instance, Network, StopMode};
+use super::{Accounts, Host, HostError, Instance, Network, StopMode, shape::Place};
 
 /// A container boots in a second; one of fifty that boot at once after a power cut, in a minute.
 const SSH: Duration = Duration::from_secs(120);
@@ -99,6 +102,22 @@ impl Host for LinuxHost {
 
     async fn configure(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
         self.configure_instance(fleet, order).await
+    }
+
+    async fn repair(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
+        self.repair_instance(fleet, order).await
+    }
+
+    async fn rename(&self, name: &str, to: &str) -> Result<(), HostError> {
+        self.rename_instance(name, to).await
+    }
+
+    fn place(&self) -> Place {
+        self.where_to()
+    }
+
+    async fn foreign(&self) -> Result<Vec<Foreign>, HostError> {
+        self.read_foreign().await
     }
 
     async fn start(&self, name: &str) -> Result<(), HostError> {

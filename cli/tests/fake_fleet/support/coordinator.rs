@@ -51,6 +51,11 @@ pub(crate) struct State {
     pub(crate) deletes: Vec<v1::DeleteContainerRequest>,
     pub(crate) images: Vec<v1::FleetImage>,
     pub(crate) moves: Vec<v1::MoveContainerRequest>,
+    pub(crate) repairs: Vec<v1::RepairContainerRequest>,
+    /// What lives on every server and is not the fleet's.
+    pub(crate) foreign: Vec<v1::Adoptable>,
+    /// Dry runs too.
+    pub(crate) adoptions: Vec<v1::AdoptInstanceRequest>,
     /// Node, and what was confirmed as lost.
     pub(crate) retired: Vec<(String, String)>,
 }
@@ -163,6 +168,8 @@ impl Fleet for Fake {
     type MoveContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type DrainNodeStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type DeleteContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type RepairContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type AdoptInstanceStream = BoxStream<'static, Result<v1::Progress, Status>>;
 
     async fn create_container(
         &self,
@@ -287,5 +294,33 @@ impl Fleet for Fake {
     async fn get_fleet(&self, _: Request<v1::GetFleetRequest>) -> Result<Response<v1::FleetInfo>, Status> {
         let jump_address = self.open()?.jump_address.clone();
         Ok(Response::new(v1::FleetInfo { jump_address, ..v1::FleetInfo::default() }))
+    }
+
+    async fn repair_container(
+        &self,
+        request: Request<v1::RepairContainerRequest>,
+    ) -> Result<Response<Self::RepairContainerStream>, Status> {
+        let mut state = self.open()?;
+        state.repairs.push(request.into_inner());
+        let script = state.scripts.pop_front().ok_or_else(|| Status::internal("one repair more than scripted"))?;
+        Ok(Response::new(played(script)))
+    }
+
+    async fn list_foreign(
+        &self,
+        _: Request<v1::ListAdoptableRequest>,
+    ) -> Result<Response<v1::ListAdoptableResponse>, Status> {
+        let instances = self.open()?.foreign.clone();
+        Ok(Response::new(v1::ListAdoptableResponse { instances }))
+    }
+
+    async fn adopt_instance(
+        &self,
+        request: Request<v1::AdoptInstanceRequest>,
+    ) -> Result<Response<Self::AdoptInstanceStream>, Status> {
+        let mut state = self.open()?;
+        state.adoptions.push(request.into_inner());
+        let script = state.scripts.pop_front().ok_or_else(|| Status::internal("one adoption more than scripted"))?;
+        Ok(Response::new(played(script)))
     }
 }

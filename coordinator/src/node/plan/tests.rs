@@ -13,7 +13,7 @@ fn held(desired: Desired, generation: u64) -> Held {
 
 fn report(held: &Held, generation: u64, observed: Observed) -> ContainerReport {
     let name = held.container.owner.container_name();
-    ContainerReport { id: held.container.id, name, generation: Generation(generation), observed }
+    ContainerReport { id: held.container.id, name, generation: Generation(generation), observed, drift: Vec::new() }
 }
 
 fn ordered(held: &Held, reports: &[ContainerReport]) -> usize {
@@ -85,4 +85,28 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn drift_is_news_when_it_changes_and_only_of_what_is_at_rest() {
+    let mut known = held(Desired::Running, 2);
+    (known.placement.observed, known.placement.observed_generation) = (Observed::Running, Generation(2));
+    let found = |held: &Held, observed, lines: &[&str]| {
+        let drift = lines.iter().map(|line| (*line).to_owned()).collect();
+        findings(std::slice::from_ref(held), &[ContainerReport { drift, ..report(held, 2, observed) }])
+    };
+    assert!(found(&known, Observed::Running, &[]).is_empty());
+    assert!(matches!(found(&known, Observed::Running, &["x"])[..], [Finding::Drifted { .. }]));
+    let step = Observed::Converging { step: Step { index: 1, total: 2, title: "x".into() } };
+    assert!(found(&known, step, &["x"]).is_empty(), "it is being worked on");
+    known.placement.drift = vec!["x".into()];
+    assert!(found(&known, Observed::Running, &["x"]).is_empty(), "known already");
+    assert!(matches!(&found(&known, Observed::Running, &[])[..], [Finding::Drifted { drift, .. }] if drift.is_empty()));
+}
+
+#[test]
+fn a_licence_goes_with_its_order() {
+    let mut repairing = held(Desired::Running, 2);
+    repairing.placement.licence = Some(Licence::Repair);
+    assert_eq!(orders(&[repairing], &BTreeMap::new())[0].licence, Some(Licence::Repair));
 }

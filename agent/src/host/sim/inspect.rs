@@ -1,0 +1,134 @@
+//! What a test, or a person, may look at and do behind the agent's back. It must never count as an effect.
+
+use std::collections::BTreeMap;
+
+use containarium_proto::{
+    node::{Account, Usage},
+    spec::Image,
+};
+
+use super::{
+    Fault, SimHost, SimInstance, image_fingerprint,
+    instance::{NETWORK, POOL},
+};
+use crate::host::{
+    Instance, Power,
+    shape::{Device, Shape},
+};
+
+impl SimHost {
+    /// Fails at an effect from now on; counting starts at 1 again.
+    pub fn plan_fault(&self, fault: Fault) {
+        self.faults.plan(fault);
+    }
+
+    /// Resolves when a planned crash has happened; the agent is to be killed then.
+    pub async fn crashed(&self) {
+        self.faults.crashed().await;
+    }
+
+    /// After a crash and the agent's death: a new agent may use the host. Forgets the fault. True if it had happened.
+    #[must_use = "a fault that was not reached ends a crash matrix"]
+    pub fn revive(&self) -> bool {
+        self.faults.revive()
+    }
+
+    /// Instances by name.
+    #[must_use]
+    pub fn instances_now(&self) -> BTreeMap<String, SimInstance> {
+        self.memory().instances.clone()
+    }
+
+    /// Our proxy accounts by name.
+    #[must_use]
+    pub fn accounts_now(&self) -> BTreeMap<String, Account> {
+        self.memory().accounts.iter().map(|(name, (_, account))| (name.clone(), account.clone())).collect()
+    }
+
+    /// How many instances were ever made.
+    #[must_use]
+    pub fn creates(&self) -> u32 {
+        self.memory().creates
+    }
+
+    /// The user stores something in a running container. False if there is none.
+    pub fn write(&self, name: &str, data: &str) -> bool {
+        let mut memory = self.memory();
+        let running = memory.instances.get_mut(name).filter(|instance| instance.seen.power == Power::Running);
+        running.map(|instance| data.clone_into(&mut instance.data)).is_some()
+    }
+
+    /// Somebody destroys an instance behind the agent's back.
+    pub fn lose(&self, name: &str) {
+        self.memory().instances.remove(name);
+    }
+
+    /// Puts a stranger's running instance there; gives its id.
+    pub fn add_foreign_instance(&self, name: &str) -> String {
+        let mut memory = self.memory();
+        memory.uuids += 1;
+        let uuid = format!("uuid-{}", memory.uuids);
+        let unclaimed = Some(uuid.clone());
+        let device = |keys: &[(&str, &str)]| -> Device {
+            keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let shape = Shape {
+            config: device(&[("volatile.uuid", &uuid), ("volatile.base_image", &image_fingerprint().to_string())]),
+            devices: [
+                ("root".to_owned(), device(&[("type", "disk"), ("path", "/"), ("pool", POOL)])),
+                ("eth0".to_owned(), device(&[("type", "nic"), ("name", "eth0"), ("network", NETWORK)])),
+            ]
+            .into(),
+            profiles: Vec::new(),
+        };
+        let seen = Instance { name: name.to_owned(), power: Power::Running, stamp: None, shape, unclaimed };
+        memory.instances.insert(name.to_owned(), SimInstance { boots: 1, ..SimInstance::new(seen, String::new()) });
+        uuid
+    }
+
+    /// Somebody changes an instance behind the agent's back.
+    ///
+    /// # Panics
+    /// There is none of that name.
+    pub fn tamper(&self, name: &str, change: impl FnOnce(&mut Instance)) {
+        let mut memory = self.memory();
+        change(&mut memory.instances.get_mut(name).expect("an instance to change").seen);
+    }
+
+    /// What an instance is now, in the words of the host.
+    #[must_use]
+    pub fn shape(&self, name: &str) -> Option<Shape> {
+        self.memory().instances.get(name).map(|instance| instance.seen.shape.clone())
+    }
+
+    /// Whether the instances lack the helper that makes their user, as in an image that is not ours.
+    pub fn set_helper_missing(&self, missing: bool) {
+        self.memory().helper_missing = missing;
+    }
+
+    /// Puts a login name there that is not ours.
+    pub fn add_foreign_user(&self, name: &str) {
+        self.memory().foreign.insert(name.to_owned());
+    }
+
+    /// The images it has, and no others.
+    pub fn set_images(&self, images: Vec<Image>) {
+        self.memory().images = images;
+    }
+
+    /// What every container uses.
+    pub fn set_usage(&self, usage: Usage) {
+        self.memory().usage = usage;
+    }
+
+    /// Whether the sshd in the containers answers.
+    pub fn set_ssh_answers(&self, answers: bool) {
+        self.memory().ssh_answers = answers;
+    }
+
+    /// Whether a planned crash has happened.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.faults.is_down()
+    }
+}

@@ -1,0 +1,26 @@
+//! `node adopt`, as data.
+
+use clap::Args as ClapArgs;
+use containarium_proto::names::{NodeName, Username};
+
+/// Take over what lives on a server and is not the fleet's.
+#[derive(Debug, ClapArgs)]
+pub struct Adopt {
+    /// The server's name.
+    pub name: NodeName,
+    /// This instance; without it, show what is there and what adopting it would do.
+    #[arg(long, value_name = "NAME", requires_all = ["user", "ssh_key"])]
+    pub instance: Option<String>,
+    /// Whose machine it becomes.
+    #[arg(long, value_name = "USER", requires = "instance")]
+    pub user: Option<Username>,
+    /// File with public keys, one a line; - is standard input. May be given several times.
+    #[arg(long, value_name = "FILE", requires = "instance")]
+    pub ssh_key: Vec<String>,
+    /// Show what it would do; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask.
+    #[arg(long, requires = "instance", conflicts_with = "dry_run")]
+    pub force: bool,
+}
