@@ -1,6 +1,7 @@
 //! The command line, as data. Values are checked here, before anything is dialled.
 
 mod adopt;
+mod node;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -8,11 +9,13 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use containarium_proto::{
     cpu::Cpu,
+    labels::Label,
     names::{NodeName, Username},
     sizes::Bytes,
 };
 
 pub use adopt::Adopt;
+pub use node::{NodeLabel, NodeSet};
 
 /// A real Linux machine for every developer, on a few shared servers.
 #[derive(Debug, Parser)]
@@ -147,6 +150,9 @@ pub struct Create {
     /// On this server, or not at all.
     #[arg(long)]
     pub node: Option<NodeName>,
+    /// Only on servers that carry this label. May be given several times; all must be carried.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub label: Vec<Label>,
     /// Show where it would go, and why; change nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -174,6 +180,9 @@ pub struct List {
     /// Only users whose name contains this.
     #[arg(long, value_name = "TEXT")]
     pub user: Option<String>,
+    /// Only those that were made with this label. May be given several times; all must match.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub label: Vec<Label>,
     /// What comes first: the largest, the newest, or the first of the alphabet.
     #[arg(long, value_enum, default_value = "user")]
     pub sort: Sort,
@@ -373,6 +382,11 @@ pub enum Node {
     },
     /// Take over what lives on a server and is not the fleet's, or show what could be.
     Adopt(Adopt),
+    /// Let a server be filled otherwise than the fleet's others.
+    Set(NodeSet),
+    /// What can be asked for with 'create --label'.
+    #[command(subcommand)]
+    Label(NodeLabel),
 }
 
 /// Golden images.

@@ -1,7 +1,12 @@
 //! How things look: the JSON and YAML forms, which programs rely on, and the tables, which nobody should parse. One
 //! place turns wire messages into what is printed.
 
-use std::io::{self, Write};
+mod placing;
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -12,6 +17,9 @@ use crate::{
     args::Format,
     errors::{self, Failure},
 };
+
+use placing::{Load, loads, shown};
+pub(crate) use placing::{Settings, Verdict, labels, limits, loads_of, verdict_table};
 
 /// A container as programs see it.
 #[derive(Debug, Serialize)]
@@ -37,6 +45,7 @@ pub(crate) struct Container {
     pub(crate) id: String,
     pub(crate) created_at: String,
     pub(crate) drift: Vec<String>,
+    pub(crate) labels: BTreeMap<String, String>,
     #[serde(skip)]
     age: String,
 }
@@ -67,6 +76,7 @@ impl From<&v1::Container> for Container {
             id: container.id.clone(),
             created_at: time(container.created_at_unix_millis),
             drift: container.drift.clone(),
+            labels: container.labels.clone(),
             age: age(container.created_at_unix_millis),
         }
     }
@@ -97,6 +107,11 @@ pub(crate) struct Node {
     pub(crate) detail: String,
     pub(crate) warnings: Vec<String>,
     pub(crate) not_placing_because: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) settings: Settings,
+    pub(crate) effective: Settings,
+    pub(crate) loads: Vec<Load>,
+    pub(crate) default_create: Verdict,
 }
 
 #[derive(Debug, Serialize)]
@@ -132,6 +147,11 @@ impl From<&v1::Node> for Node {
             detail: node.detail.clone(),
             warnings: node.warnings.clone(),
             not_placing_because: node.not_placing_because.clone(),
+            labels: node.labels.clone(),
+            settings: node.settings.as_ref().map(Settings::from).unwrap_or_default(),
+            effective: node.effective.as_ref().map(Settings::from).unwrap_or_default(),
+            loads: loads(&node.loads),
+            default_create: Verdict::from(&node.default_create.clone().unwrap_or_default()),
         }
     }
 }
@@ -152,26 +172,6 @@ impl From<&v1::Event> for Event {
             subject: event.subject.clone(),
             kind: event.kind.clone(),
             message: event.message.clone(),
-        }
-    }
-}
-
-/// A server's verdict in a dry run, as programs see it.
-#[derive(Debug, Serialize)]
-pub(crate) struct Verdict {
-    pub(crate) node: String,
-    pub(crate) fits: bool,
-    pub(crate) load_permille: u32,
-    pub(crate) reason: String,
-}
-
-impl From<&v1::NodeVerdict> for Verdict {
-    fn from(verdict: &v1::NodeVerdict) -> Self {
-        Self {
-            node: verdict.node.clone(),
-            fits: verdict.fits,
-            load_permille: verdict.load_permille,
-            reason: verdict.reason.clone(),
         }
     }
 }
@@ -249,7 +249,7 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 pub(crate) fn container_table(containers: &[Container], wide: bool) -> String {
     let mut header = vec!["NAME", "USER", "STATUS", "NODE", "IP", "CPU", "MEMORY", "DISK", "AUTOSTART", "AGE"];
     if wide {
-        header.extend(["PROTECTED", "IMAGE", "GENERATION", "DETAIL"]);
+        header.extend(["PROTECTED", "IMAGE", "GENERATION", "LABELS", "DETAIL"]);
     }
     let row = |c: &Container| {
         let autostart = if c.autostart { "yes" } else { "no" };
@@ -259,7 +259,8 @@ pub(crate) fn container_table(containers: &[Container], wide: bool) -> String {
                 .into();
         if wide {
             let protected = if c.protected { "yes" } else { "no" };
-            row.extend([protected.to_owned(), c.image.clone(), c.generation.to_string(), c.detail.clone()]);
+            row.extend([protected.to_owned(), c.image.clone(), c.generation.to_string(), labels(&c.labels)]);
+            row.push(c.detail.clone());
         }
         row
     };
@@ -270,7 +271,8 @@ pub(crate) fn node_table(nodes: &[Node], wide: bool) -> String {
     let mut header =
         vec!["NAME", "STATUS", "POLICY", "ADDRESS", "CIDR", "CONTAINERS", "CPU", "MEMORY", "DISK", "LOAD", "AGENT"];
     if wide {
-        header.extend(["IMAGES", "NOT PLACING BECAUSE", "WARNINGS"]);
+        header.extend(["CPU LOAD", "MEMORY LOAD", "DISK LOAD", "OF AT MOST", "LABELS", "IMAGES", "WARNINGS"]);
+        header.extend(["SCORE", "A DEFAULT CREATE"]);
     }
     let row = |n: &Node| {
         let reserved = |reserved: u64, of: u64| format!("{}/{}", Bytes(reserved), Bytes(of));
@@ -289,7 +291,10 @@ pub(crate) fn node_table(nodes: &[Node], wide: bool) -> String {
         ];
         if wide {
             let images: Vec<&str> = n.images.iter().map(|image| image.alias.as_str()).collect();
-            row.extend([images.join(","), n.not_placing_because.clone(), n.warnings.join("; ")]);
+            row.extend(["cpu", "memory", "disk"].map(|what| shown(&n.loads, what)));
+            row.push(n.effective.max_containers.map(|most| most.to_string()).unwrap_or_default());
+            row.extend([labels(&n.labels), images.join(","), n.warnings.join("; ")]);
+            row.extend([n.default_create.score(), n.default_create.reason.clone()]);
         }
         row
     };
@@ -299,14 +304,6 @@ pub(crate) fn node_table(nodes: &[Node], wide: bool) -> String {
 pub(crate) fn event_table(events: &[Event]) -> String {
     let row = |e: &Event| vec![e.at.clone(), e.kind.clone(), e.subject.clone(), e.message.clone()];
     table(&["AT", "KIND", "SUBJECT", "MESSAGE"], events.iter().map(row).collect())
-}
-
-pub(crate) fn verdict_table(verdicts: &[Verdict]) -> String {
-    let row = |v: &Verdict| {
-        let fits = if v.fits { "yes" } else { "no" };
-        vec![v.node.clone(), fits.to_owned(), percent(v.load_permille), v.reason.clone()]
-    };
-    table(&["NODE", "FITS", "LOAD AFTER", "REASON"], verdicts.iter().map(row).collect())
 }
 
 fn percent(permille: u32) -> String {

@@ -138,6 +138,8 @@ mod tests {
             images: Vec::new(),
             reserved: Resources::default(),
             addresses: [[10, 100, 1, 2].into()].into(),
+            settings: Default::default(),
+            labels: Default::default(),
         }
     }
 

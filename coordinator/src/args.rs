@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
-use containarium_proto::{cpu::Cpu, sizes::Bytes, telemetry::LogFormat};
+use containarium_proto::{cpu::Cpu, factor::Factor, sizes::Bytes, telemetry::LogFormat};
 
-use crate::config::{Config, Defaults, Overcommit, Timings};
+use crate::config::{Config, Defaults, MOST_CONTAINERS, Overcommit, Timings};
 
 /// Coordinator of a containarium fleet: places containers on jump servers and keeps them so.
 #[derive(Debug, Parser)]
@@ -41,18 +41,24 @@ pub struct Args {
     /// Image alias of a container whose create does not say.
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_DEFAULT_IMAGE", default_value = "containarium")]
     default_image: String,
-    /// CPUs promised per CPU there is.
-    #[arg(long, env = "CONTAINARIUM_COORDINATOR_CPU_OVERCOMMIT", default_value = "4", value_parser = permille)]
-    cpu_overcommit: u64,
+    /// CPUs promised per CPU there is. This and the next five hold for every node that has no value of its own.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_OVERCOMMIT_CPU", default_value = "4", value_name = "FACTOR")]
+    overcommit_cpu: Factor,
     /// Memory promised per memory there is.
-    #[arg(long, env = "CONTAINARIUM_COORDINATOR_MEMORY_OVERCOMMIT", default_value = "1.5", value_parser = permille)]
-    memory_overcommit: u64,
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_OVERCOMMIT_MEMORY", default_value = "1.5", value_name = "FACTOR")]
+    overcommit_memory: Factor,
     /// Disk promised per disk there is.
-    #[arg(long, env = "CONTAINARIUM_COORDINATOR_DISK_OVERCOMMIT", default_value = "1", value_parser = permille)]
-    disk_overcommit: u64,
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_OVERCOMMIT_DISK", default_value = "1", value_name = "FACTOR")]
+    overcommit_disk: Factor,
     /// Most containers on one node.
-    #[arg(long, env = "CONTAINARIUM_COORDINATOR_MAX_CONTAINERS_PER_NODE", default_value_t = 250)]
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_MAX_CONTAINERS_PER_NODE", default_value_t = 250, value_parser = most)]
     max_containers_per_node: u32,
+    /// Memory that a node keeps for itself; without it, an eighth of its own, at most 1GiB.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_HEADROOM_MEMORY", value_name = "SIZE", value_parser = headroom)]
+    headroom_memory: Option<Bytes>,
+    /// Disk that a node keeps for itself; without it, a twentieth of its own.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_HEADROOM_DISK", value_name = "SIZE", value_parser = headroom)]
+    headroom_disk: Option<Bytes>,
     /// text or json
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -76,10 +82,12 @@ impl Args {
                 image: self.default_image,
             },
             overcommit: Overcommit {
-                cpu_permille: self.cpu_overcommit,
-                memory_permille: self.memory_overcommit,
-                disk_permille: self.disk_overcommit,
+                cpu_permille: self.overcommit_cpu.permille().into(),
+                memory_permille: self.overcommit_memory.permille().into(),
+                disk_permille: self.overcommit_disk.permille().into(),
                 max_containers_per_node: self.max_containers_per_node,
+                headroom_memory: self.headroom_memory,
+                headroom_disk: self.headroom_disk,
             },
             timings: Timings::default(),
         }
@@ -96,16 +104,14 @@ fn disk(text: &str) -> Result<Bytes, String> {
     bytes.as_disk().map_err(|e| e.to_string())
 }
 
-/// `1.5` as 1500. At least what there is half of, at most a hundred times.
-fn permille(text: &str) -> Result<u64, String> {
-    let refuse = || format!("'{text}' is not a factor from 0.5 to 100, such as 1.5");
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |t: &str| !t.is_empty() && t.len() <= 3 && t.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) {
-        return Err(refuse());
-    }
-    let thousandths = format!("{whole}{fraction:0<3}").parse::<u64>().map_err(|_| refuse())?;
-    if (500..=100_000).contains(&thousandths) { Ok(thousandths) } else { Err(refuse()) }
+fn headroom(text: &str) -> Result<Bytes, String> {
+    let bytes: Bytes = text.parse().map_err(|e: containarium_proto::sizes::SizeError| e.to_string())?;
+    bytes.as_headroom().map_err(|e| e.to_string())
+}
+
+fn most(text: &str) -> Result<u32, String> {
+    let count = text.parse().ok().filter(|count| (1..=MOST_CONTAINERS).contains(count));
+    count.ok_or_else(|| format!("not a number from 1 to {MOST_CONTAINERS}"))
 }
 
 #[cfg(test)]
@@ -114,12 +120,39 @@ mod tests {
 
     use super::*;
 
+    fn parse(line: &str) -> Result<Config, String> {
+        let words = ["containarium-coordinator"].into_iter().chain(line.split_whitespace());
+        Args::try_parse_from(words).map(Args::into_config).map_err(|error| error.to_string())
+    }
+
     #[test]
-    fn factors() {
-        assert_eq!(permille("4"), Ok(4000));
-        assert_eq!(permille("1.5"), Ok(1500));
-        for bad in ["", "0", "0.4", "101", "1.", ".5", "-1", "1e3", "1.2345"] {
-            assert!(permille(bad).is_err(), "{bad}");
+    fn what_may_be_promised_of_a_node_is_set_for_the_fleet() {
+        let line = "--overcommit-cpu 2.5 --overcommit-memory 1 --overcommit-disk 1.25 --max-containers-per-node 9 \
+                    --headroom-memory 2GiB --headroom-disk 0GB";
+        let expected = Overcommit {
+            cpu_permille: 2500,
+            memory_permille: 1000,
+            disk_permille: 1250,
+            max_containers_per_node: 9,
+            headroom_memory: Some(Bytes(2 << 30)),
+            headroom_disk: Some(Bytes(0)),
+        };
+        assert_eq!(parse(line).unwrap().overcommit, expected);
+    }
+
+    #[test]
+    fn what_no_node_bears_is_refused_by_name() {
+        for bad in [
+            "--overcommit-cpu 0.1",
+            "--overcommit-memory much",
+            "--overcommit-disk 101",
+            "--max-containers-per-node 0",
+            "--max-containers-per-node 65534",
+            "--headroom-memory 8",
+            "--headroom-disk 2000TiB",
+        ] {
+            let error = parse(bad).unwrap_err();
+            assert!(error.contains(bad.split(' ').next().unwrap()), "{bad}: {error}");
         }
     }
 

@@ -51,7 +51,11 @@ impl Default for Defaults {
     }
 }
 
-/// Promises per thing there is, in thousandths, and a bound on the number of containers.
+/// As many addresses as a /16 has for containers.
+pub(crate) const MOST_CONTAINERS: u32 = 65_533;
+
+/// How much of a node may be promised: promises per thing there is, in thousandths, beyond what it keeps for itself,
+/// and a bound on the number of containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overcommit {
     /// Idle shells share CPUs well.
@@ -62,11 +66,22 @@ pub struct Overcommit {
     pub disk_permille: u64,
     /// One /24 per node has 253 addresses for containers.
     pub max_containers_per_node: u32,
+    /// Memory that a node keeps for itself; none: what placement finds right for its size.
+    pub headroom_memory: Option<Bytes>,
+    /// The same of disk.
+    pub headroom_disk: Option<Bytes>,
 }
 
 impl Default for Overcommit {
     fn default() -> Self {
-        Self { cpu_permille: 4000, memory_permille: 1500, disk_permille: 1000, max_containers_per_node: 250 }
+        Self {
+            cpu_permille: 4000,
+            memory_permille: 1500,
+            disk_permille: 1000,
+            max_containers_per_node: 250,
+            headroom_memory: None,
+            headroom_disk: None,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! ```text
 //! api ─► store ◄─ node drivers ─► agents
 //!         ▲ fenced by term
-//! placement · availability · phase · image (pure)
+//! placement · settings · availability · phase · image (pure)
 //! ```
 
 mod adoption;
@@ -23,6 +23,7 @@ mod placement;
 mod placing;
 mod reign;
 mod run;
+mod settings;
 mod store;
 
 pub use config::{Config, Defaults, Overcommit, Timings};

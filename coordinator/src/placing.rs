@@ -27,6 +27,8 @@ pub(crate) fn candidates(nodes: &[NodeRow], claims: &[Claim], sights: &Sights) -
             images: report.map_or_else(|| row.images.clone(), |r| r.images.clone()),
             reserved: Default::default(),
             addresses: Default::default(),
+            settings: row.settings,
+            labels: row.labels.clone(),
         };
         found.insert(&row.name, candidate);
     }

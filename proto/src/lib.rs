@@ -7,8 +7,10 @@
 pub mod convert;
 pub mod cpu;
 pub mod error;
+pub mod factor;
 pub mod ids;
 pub mod keys;
+pub mod labels;
 pub mod names;
 pub mod node;
 pub mod pki;

@@ -49,6 +49,14 @@ impl Bytes {
         self.within("disk", MIN_DISK)
     }
 
+    /// This as what a node keeps for itself. Nothing at all is possible.
+    ///
+    /// # Errors
+    /// Above [`MAX`].
+    pub fn as_headroom(self) -> Result<Self, SizeRangeError> {
+        self.within("headroom", Self(0))
+    }
+
     fn within(self, what: &'static str, min: Self) -> Result<Self, SizeRangeError> {
         if (min..=MAX).contains(&self) { Ok(self) } else { Err(SizeRangeError { what, given: self, min, max: MAX }) }
     }

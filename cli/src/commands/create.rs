@@ -4,6 +4,7 @@
 use containarium_proto::{
     convert,
     ids::RequestId,
+    labels::{Label, Labels},
     v1::{self, fleet_client::FleetClient},
 };
 use serde::Serialize;
@@ -31,6 +32,7 @@ pub(crate) async fn run(global: &Global, create: &Create) -> Result<(), Failure>
 }
 
 fn request(create: &Create) -> Result<v1::CreateContainerRequest, Failure> {
+    let labels = labels(&create.label)?.to_wire();
     let keys = key::read(&create.ssh_key)?;
     Ok(v1::CreateContainerRequest {
         request_id: RequestId::generate().to_string(),
@@ -43,7 +45,13 @@ fn request(create: &Create) -> Result<v1::CreateContainerRequest, Failure> {
         autostart: !create.no_autostart,
         node: create.node.as_ref().map(ToString::to_string).unwrap_or_default(),
         dry_run: create.dry_run,
+        labels,
     })
+}
+
+/// Two values of one key can both be carried by no server.
+pub(crate) fn labels(given: &[Label]) -> Result<Labels, Failure> {
+    Labels::of(given.iter().cloned()).map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn lost(client: &Client, create: &Create, status: &Status) -> Failure {

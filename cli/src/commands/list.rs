@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::{
     args::{Format, List, Sort},
     client::Client,
+    commands::create,
     errors::Failure,
     output::{self, Container, Event},
 };
@@ -21,6 +22,7 @@ struct Containers {
 }
 
 pub(crate) async fn list(client: &Client, format: Format, wanted: &List) -> Result<(), Failure> {
+    let labels = create::labels(&wanted.label)?.to_wire();
     if !wanted.node.is_empty() {
         refuse_unknown(client, &wanted.node).await?;
     }
@@ -29,6 +31,7 @@ pub(crate) async fn list(client: &Client, format: Format, wanted: &List) -> Resu
         .await?;
     let mut containers: Vec<Container> = answer.containers.iter().map(Container::from).collect();
     containers.retain(|container| matches(wanted, container));
+    containers.retain(|container| labels.iter().all(|(key, value)| container.labels.get(key) == Some(value)));
     sort(wanted.sort, &mut containers);
     let listed = Containers { total_count: containers.len(), containers };
     output::print(format, &listed, |wide| output::container_table(&listed.containers, wide))
@@ -48,7 +51,7 @@ async fn refuse_unknown(client: &Client, wanted: &[NodeName]) -> Result<(), Fail
 }
 
 fn matches(wanted: &List, container: &Container) -> bool {
-    let List { node, status, user, sort: _ } = wanted;
+    let List { node, status, user, label: _, sort: _ } = wanted;
     (node.is_empty() || node.iter().any(|name| name.as_str() == container.node))
         && (status.is_empty() || status.iter().any(|status| format!("{status:?}") == container.status))
         && user.as_ref().is_none_or(|text| container.user.contains(text))
@@ -98,6 +101,7 @@ fn people(info: &Info) -> String {
         ("Status", c.status.to_owned()),
         ("Detail", c.detail.clone()),
         ("Node", c.node.clone()),
+        ("Labels", output::labels(&c.labels)),
         ("IP", c.ip.clone()),
         ("CPU", c.cpu.clone()),
         ("Memory", c.memory.clone()),

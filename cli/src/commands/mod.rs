@@ -2,6 +2,7 @@
 
 mod adopt;
 mod cert;
+mod configure;
 mod create;
 mod delete;
 mod events;

@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 use crate::{
     args::{self, Format},
     client::Client,
-    commands::{adopt, progress},
+    commands::{adopt, configure, progress},
     errors::Failure,
     output::{self, Node},
 };
@@ -45,6 +45,8 @@ pub(crate) async fn run(client: &Client, format: Format, command: &args::Node) -
             client.read(request, |mut fleet, request| async move { fleet.retire_node(request).await }).await?
         }
         args::Node::Uncordon { name } => set_policy(client, name.as_str(), Policy::Active).await?,
+        args::Node::Set(set) => configure::set(client, set).await?,
+        args::Node::Label(label) => return configure::label(client, format, label).await,
     };
     let node = Node::from(&node);
     output::print(format, &node, |_| people(&node))
@@ -71,13 +73,17 @@ async fn set_policy(client: &Client, name: &str, policy: Policy) -> Result<v1::N
 
 fn people(node: &Node) -> String {
     let images: Vec<&str> = node.images.iter().map(|image| image.alias.as_str()).collect();
-    let facts = output::facts(&[
+    let mut facts = vec![
         ("Detail", node.detail.clone()),
+        ("Labels", output::labels(&node.labels)),
         ("Images", images.join(" ")),
         ("Last seen", node.last_seen_at.clone().unwrap_or_default()),
         ("Accounts at revision", node.access_revision.to_string()),
         ("Not placing because", node.not_placing_because.clone()),
         ("Warnings", node.warnings.join("; ")),
-    ]);
-    format!("{}\n{facts}", output::node_table(std::slice::from_ref(node), false))
+        ("A default create", node.default_create.reason.clone()),
+    ];
+    facts.extend(output::loads_of(node));
+    facts.extend(output::limits(&node.settings, &node.effective));
+    format!("{}\n{}", output::node_table(std::slice::from_ref(node), false), output::facts(&facts))
 }

@@ -39,6 +39,7 @@ fn json_is_the_documented_form() {
         "id": "0198c0de-0000-7000-8000-000000000001",
         "created_at": "2025-06-15T15:06:40.123Z",
         "drift": [],
+        "labels": {},
     });
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value, json!({ "containers": [alice], "total_count": 1 }));
@@ -101,7 +102,10 @@ fn three() -> Coordinator {
     };
     let mut bob = of("bob", "jump-2", 8, 2_000);
     bob.phase = v1::Phase::Stopped.into();
-    Coordinator::with([of("alice", "jump-1", 4, 1_000), bob, of("carol", "jump-2", 2, 3_000)])
+    bob.labels = [("gpu", "true"), ("zone", "a")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let mut carol = of("carol", "jump-2", 2, 3_000);
+    carol.labels = [("zone".to_owned(), "a".to_owned())].into();
+    Coordinator::with([of("alice", "jump-1", 4, 1_000), bob, carol])
 }
 
 #[test]
@@ -114,6 +118,9 @@ fn filters_and_orders_are_what_they_say() {
         ("list --status running --status Stopped", "alice bob carol"),
         ("list --user a", "alice carol"),
         ("list --status lost", ""),
+        ("list --label zone=a", "bob carol"),
+        ("list --label zone=a --label gpu=true", "bob"),
+        ("list --label gpu=false", ""),
         ("list --sort memory", "bob alice carol"),
         ("list --sort age", "carol bob alice"),
         ("list --sort status", "alice carol bob"),
@@ -133,7 +140,7 @@ fn a_filter_that_names_nothing_is_refused() {
     let fleet = three();
     let unknown = fleet.cli("list --node jump-9").run();
     assert!(unknown.error(3).contains("jump-9"), "{unknown:?}");
-    for line in ["list --status sleepy", "list --sort colour"] {
+    for line in ["list --status sleepy", "list --sort colour", "list --label gpu", "list --label a=b --label a=c"] {
         assert_eq!(fleet.cli(line).run().code, 2, "{line}");
     }
 }

@@ -9,6 +9,7 @@ mod export;
 mod keys;
 mod list;
 mod moves;
+mod nodes;
 mod program;
 mod refusals;
 mod repair;

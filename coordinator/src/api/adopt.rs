@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, error::Error};
 use containarium_proto::{
     error::{Reason, Refusal},
     ids::{ContainerId, Generation},
+    labels::Labels,
     names::{NodeName, Username},
     node::{Foreign, Licence},
     spec::Observed,
@@ -180,6 +181,7 @@ async fn insert(
         request_hash: format!("adopted {} on {}", wanted.instance, node.name),
         created_at: chrono::Utc::now().timestamp_millis(),
         generation_floor: Generation(0),
+        labels: Labels::default(),
     })
     .await?;
     let row = PlacementRow {

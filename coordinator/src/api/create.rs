@@ -41,8 +41,8 @@ pub(super) async fn place(reign: &Reign, create: &Create) -> Result<ContainerId,
     refuse_taken(&mut tx, &create.owner).await?;
     let sights = reign.sights();
     let (chosen, verdicts) = judge(reign, &mut tx, create, &sights).await?;
-    let (node, fit) = choose(create, &verdicts)?;
-    let id = insert(&mut tx, create, chosen, node, fit).await?;
+    let (verdict, fit) = choose(create, &verdicts)?;
+    let id = insert(&mut tx, create, chosen, verdict, fit).await?;
     tx.commit().await?;
     reign.wake_all();
     Ok(id)
@@ -55,10 +55,12 @@ pub(super) async fn dry_run(reign: &Reign, create: &Create) -> Result<v1::Progre
     refuse_taken(&mut tx, &create.owner).await?;
     let (chosen, verdicts) = judge(reign, &mut tx, create, &reign.sights()).await?;
     let message = match choose(create, &verdicts) {
-        Ok((node, fit)) => format!("would be placed on {node} at {} with image {}", fit.address, chosen.alias),
+        Ok((verdict, fit)) => {
+            format!("would be placed on {} at {} with image {}", verdict.node, fit.address, chosen.alias)
+        }
         Err(refusal) => refusal.message,
     };
-    Ok(v1::Progress { verdicts: verdicts.iter().map(render::verdict).collect(), ..remark(message) })
+    Ok(v1::Progress { verdicts: render::verdicts(&verdicts, create.node.as_ref()), ..remark(message) })
 }
 
 pub(super) async fn refuse_taken(tx: &mut WriteTx, owner: &Username) -> Result<(), Refusal> {
@@ -109,7 +111,8 @@ async fn judge(
     {
         return Err(super::refuse::no_such_node(node.as_str()));
     }
-    let mut demand = Demand { resources: resources(create), cpu: create.cpu.clone(), image: None };
+    let (resources, labels) = (resources(create), create.labels.clone());
+    let mut demand = Demand { resources, cpu: create.cpu.clone(), image: None, labels };
     let chosen = resolve(create, &candidates).map_err(|known| {
         let verdicts = placement::judge(&demand, &candidates, &reign.config.overcommit);
         refuse_image(create, &known, &verdicts)
@@ -142,10 +145,10 @@ fn resources(create: &Create) -> Resources {
     }
 }
 
-fn choose<'a>(create: &Create, verdicts: &'a [Verdict]) -> Result<(&'a NodeName, &'a Fit), Refusal> {
-    let asked = |v: &&Verdict| create.node.as_ref().is_none_or(|node| v.node == *node);
-    let best = verdicts.iter().filter(asked).find_map(|v| v.fit.as_ref().ok().map(|fit| (&v.node, fit)));
+fn choose<'a>(create: &Create, verdicts: &'a [Verdict]) -> Result<(&'a Verdict, &'a Fit), Refusal> {
+    let best = placement::chosen(verdicts, create.node.as_ref()).and_then(|v| Some((v, v.fit.as_ref().ok()?)));
     let Some(best) = best else {
+        let asked = |v: &&Verdict| create.node.as_ref().is_none_or(|node| v.node == *node);
         let of_interest: Vec<_> = verdicts.iter().filter(asked).cloned().collect();
         let why = placing::reasons(&of_interest);
         tracing::warn!(owner = %create.owner, why, "not placed");
@@ -165,10 +168,10 @@ async fn insert(
     tx: &mut WriteTx,
     create: &Create,
     chosen: Chosen,
-    node: &NodeName,
+    verdict: &Verdict,
     fit: &Fit,
 ) -> Result<ContainerId, crate::store::StoreError> {
-    let id = ContainerId::generate();
+    let (id, node) = (ContainerId::generate(), &verdict.node);
     let name = create.owner.container_name();
     tx.insert_container(&ContainerRow {
         id,
@@ -181,6 +184,7 @@ async fn insert(
         request_hash: create.hash.clone(),
         created_at: chrono::Utc::now().timestamp_millis(),
         generation_floor: Generation(0),
+        labels: create.labels.clone(),
     })
     .await?;
     let access_revision = tx.bump_access().await?;
@@ -210,7 +214,8 @@ async fn insert(
     })
     .await?;
     tx.note(&name, EventKind::ContainerCreated, &format!("for {}", create.owner)).await?;
-    let placed = format!("on {node} at {}, load {}.{}%", fit.address, fit.load_permille / 10, fit.load_permille % 10);
+    let load = verdict.load_permille();
+    let placed = format!("on {node} at {}, load {}.{}%", fit.address, load / 10, load % 10);
     tx.note(&name, EventKind::ContainerPlaced, &placed).await?;
     Ok(id)
 }

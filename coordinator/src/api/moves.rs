@@ -20,7 +20,7 @@ use crate::{
     availability::Availability,
     moving::{self, Begin},
     node::live::{self, Sights},
-    placing,
+    placement, placing,
     reign::Reign,
     store::{EventKind, Held, MovePhase, MoveRow, WriteTx},
 };
@@ -34,13 +34,13 @@ pub(super) async fn dry_run(reign: &Reign, request: &Move) -> Result<v1::Progres
     let mut tx = reign.write().await?;
     let held = home(&mut tx, &request.owner).await?;
     let verdicts = moving::judge(reign, &mut tx, &held).await?;
-    let best = verdicts.iter().find(|v| v.fit.is_ok() && request.to.as_ref().is_none_or(|to| v.node == *to));
+    let best = placement::chosen(&verdicts, request.to.as_ref());
     let name = request.owner.container_name();
     let message = match best {
         Some(best) => format!("{name} would move from {} to {}", held.placement.node, best.node),
         None => format!("{name} would stay on {}: {}", held.placement.node, placing::reasons(&verdicts)),
     };
-    Ok(v1::Progress { verdicts: verdicts.iter().map(render::verdict).collect(), ..remark(message) })
+    Ok(v1::Progress { verdicts: render::verdicts(&verdicts, request.to.as_ref()), ..remark(message) })
 }
 
 async fn home(tx: &mut WriteTx, owner: &Username) -> Result<Held, Refusal> {

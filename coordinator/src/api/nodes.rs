@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use containarium_proto::{
     convert,
     error::{Reason, Refusal},
+    labels::Labels,
     names::NodeName,
     v1,
 };
@@ -18,7 +19,7 @@ use crate::{
     config::Defaults,
     image,
     node::{Drivers, check_address, live::Sight},
-    placement::{self, Candidate, Demand, Resources},
+    placement::{self, Candidate, Demand, Loads, Resources},
     placing,
     reign::Reign,
     store::{EventKind, NodeRow, Policy, WriteTx},
@@ -110,10 +111,18 @@ pub(super) async fn list(reign: &Reign) -> Result<Vec<v1::Node>, Refusal> {
     let sights = reign.sights();
     let candidates = placing::candidates(&rows, &claims, &sights);
     let demand = usual_demand(&images::defaults(reign).await?, &candidates);
+    let usual = placement::judge(&demand, &candidates, &reign.config.overcommit);
+    let mut verdicts: BTreeMap<String, v1::NodeVerdict> =
+        render::verdicts(&usual, None).into_iter().map(|verdict| (verdict.node.clone(), verdict)).collect();
     let by_name: BTreeMap<_, _> = candidates.iter().map(|c| (&c.name, c)).collect();
-    let one =
-        |row: &NodeRow| by_name.get(&row.name).map(|c| render_node(reign, row, c, sights.get(&row.name), &demand));
-    Ok(rows.iter().filter_map(one).collect())
+    let mut nodes = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (candidate, verdict) = (by_name.get(&row.name), verdicts.remove(row.name.as_str()));
+        if let (Some(candidate), Some(verdict)) = (candidate, verdict) {
+            nodes.push(render_node(reign, row, candidate, sights.get(&row.name), verdict));
+        }
+    }
+    Ok(nodes)
 }
 
 /// "Would it take one more?" is asked with what a create gets that says nothing.
@@ -127,6 +136,7 @@ fn usual_demand(defaults: &Defaults, candidates: &[Candidate]) -> Demand {
         },
         cpu: defaults.cpu.clone(),
         image: image.ok().map(|chosen| chosen.fingerprint),
+        labels: Labels::default(),
     }
 }
 
@@ -135,9 +145,9 @@ fn render_node(
     row: &NodeRow,
     candidate: &Candidate,
     sight: Option<&Sight>,
-    demand: &Demand,
+    verdict: v1::NodeVerdict,
 ) -> v1::Node {
-    let overcommit = &reign.config.overcommit;
+    let limits = row.settings.over(&reign.config.overcommit);
     let report = sight.and_then(|s| s.report.as_deref());
     let reserved = candidate.reserved;
     let mut warnings: Vec<String> = candidate.problem.iter().cloned().collect();
@@ -160,13 +170,18 @@ fn render_node(
         reserved_cpu_millis: u32::try_from(reserved.cpu_millis).unwrap_or(u32::MAX),
         reserved_memory_bytes: reserved.memory_bytes,
         reserved_disk_bytes: reserved.disk_bytes,
-        load_permille: placement::load_now(candidate, overcommit),
+        load_permille: placement::load_now(candidate, &limits),
         images: candidate.images.iter().map(convert::image_to_wire).collect(),
         agent_version: report.map(|r| r.agent_version.clone()).unwrap_or_default(),
         access_revision: sight.map_or(0, |s| s.access.tried.0),
         last_seen_unix_millis: sight.and_then(|s| s.last_seen_at).unwrap_or_default(),
         warnings,
-        not_placing_because: placement::fit(demand, candidate, overcommit).err().unwrap_or_default(),
+        not_placing_because: if verdict.fits { String::new() } else { verdict.reason.clone() },
+        labels: row.labels.to_wire(),
+        settings: Some(render::settings(&row.settings)),
+        effective: Some(render::limits(&limits, candidate.capacity)),
+        loads: render::loads(Loads::of(candidate, &limits)),
+        default_create: Some(verdict),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Requests as valid values: every field checked before anything is done, each refusal naming the field and the cure.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use containarium_proto::{
     convert,
@@ -8,6 +8,7 @@ use containarium_proto::{
     error::Refusal,
     ids::RequestId,
     keys::KeySet,
+    labels::Labels,
     names::{NodeName, Username},
     sizes::Bytes,
     v1,
@@ -31,6 +32,7 @@ pub(super) struct Create {
     pub(super) image: String,
     pub(super) autostart: bool,
     pub(super) node: Option<NodeName>,
+    pub(super) labels: Labels,
 }
 
 /// A change of power that could succeed.
@@ -110,6 +112,7 @@ pub(super) fn create(request: &v1::CreateContainerRequest, defaults: &Defaults) 
         image: image(&request.image, defaults)?,
         autostart: request.autostart,
         node,
+        labels: labels(&request.labels)?,
     })
 }
 
@@ -214,6 +217,10 @@ pub(super) fn node(name: &str) -> Result<NodeName, Refusal> {
         .map_err(|e: containarium_proto::names::NameError| field(e.to_string(), "give a node name such as 'jump-1'"))
 }
 
+pub(super) fn labels(wire: &BTreeMap<String, String>) -> Result<Labels, Refusal> {
+    Labels::from_wire(wire).map_err(|e| field(e.to_string(), "give labels such as gpu=true"))
+}
+
 pub(super) fn policy(wire: v1::Policy) -> Result<Policy, Refusal> {
     match wire {
         v1::Policy::Unspecified => Err(field("no policy given", "say active or cordoned")),
@@ -260,10 +267,13 @@ fn hash(request: &v1::CreateContainerRequest) -> String {
         image,
         autostart,
         node,
+        labels,
     } = request;
     let content =
         serde_json::json!([user, ssh_keys, format!("{cpu:?}"), memory_bytes, disk_bytes, image, autostart, node]);
-    let digest = Sha256::digest(content.to_string());
+    // Only where there are some, so that a retry across an upgrade is the request it was.
+    let labels = if labels.is_empty() { String::new() } else { serde_json::json!(labels).to_string() };
+    let digest = Sha256::digest(format!("{content}{labels}"));
     digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
         // Writing to a String cannot fail.
         write!(hex, "{byte:02x}").expect("a String takes all that is written to it");
@@ -287,7 +297,7 @@ mod tests {
     #[test]
     fn each_field_is_refused_by_name_with_a_cure() {
         type Spoil = fn(&mut v1::CreateContainerRequest);
-        let cases: [(Spoil, &str); 8] = [
+        let cases: [(Spoil, &str); 9] = [
             (|r| r.request_id = "x".into(), "request id"),
             (|r| r.user = "root".into(), "reserved"),
             (|r| r.ssh_keys.clear(), "ssh key"),
@@ -296,6 +306,7 @@ mod tests {
             (|r| r.disk_bytes = Some(1), "disk"),
             (|r| r.image = "a b".into(), "image"),
             (|r| r.node = "-".into(), "node name"),
+            (|r| drop(r.labels.insert("GPU".into(), "true".into())), "label key"),
         ];
         assert!(create(&request(), &Defaults::default()).is_ok());
         for (spoil, word) in cases {
@@ -314,5 +325,7 @@ mod tests {
         assert_eq!(hash(&one), hash(&two));
         two.autostart = true;
         assert_ne!(hash(&one), hash(&two));
+        let three = v1::CreateContainerRequest { labels: [("gpu".into(), "true".into())].into(), ..one.clone() };
+        assert_ne!(hash(&one), hash(&three));
     }
 }

@@ -1,12 +1,14 @@
 //! Valid values as messages, one function each.
 
-use containarium_proto::{convert, keys::Key, v1};
+use containarium_proto::{convert, factor::Factor, keys::Key, names::NodeName, spec::Capacity, v1};
 
 use super::view::View;
 use crate::{
     availability::Availability,
+    config::Overcommit,
     phase::Phase,
-    placement::Verdict,
+    placement::{self, Load, Loads, Score, Verdict},
+    settings::NodeSettings,
     store::{Event, Policy},
 };
 
@@ -28,6 +30,7 @@ pub(super) fn container(view: &View) -> v1::Container {
         protected: container.protected,
         moving_to: view.held.moving.as_ref().map(|moving| moving.target.to_string()).unwrap_or_default(),
         drift: placement.drift.clone(),
+        labels: container.labels.to_wire(),
     }
 }
 
@@ -77,15 +80,55 @@ pub(super) fn event(event: Event) -> v1::Event {
     }
 }
 
-pub(super) fn verdict(verdict: &Verdict) -> v1::NodeVerdict {
-    let reason = match &verdict.fit {
-        Ok(fit) => format!("would get {}; holds {} containers", fit.address, fit.containers),
-        Err(why) => why.clone(),
-    };
-    v1::NodeVerdict {
+/// All of them, each with why it is or is not chosen.
+pub(super) fn verdicts(verdicts: &[Verdict], pinned: Option<&NodeName>) -> Vec<v1::NodeVerdict> {
+    let chosen = placement::chosen(verdicts, pinned).map(|v| &v.node);
+    let one = |verdict: &Verdict| v1::NodeVerdict {
         node: verdict.node.to_string(),
         fits: verdict.fit.is_ok(),
-        load_permille: verdict.load_permille,
-        reason,
+        load_permille: verdict.load_permille(),
+        reason: placement::explain(verdict, verdicts, pinned),
+        chosen: chosen == Some(&verdict.node),
+        loads: loads(verdict.loads),
+        score_permille: verdict.score().map_or(0, Score::permille),
+        containers: u32::try_from(verdict.containers).unwrap_or(u32::MAX),
+        max_containers: verdict.max_containers,
+    };
+    verdicts.iter().map(one).collect()
+}
+
+pub(super) fn loads(loads: Option<Loads>) -> Vec<v1::ResourceLoad> {
+    let one = |load: Load| v1::ResourceLoad {
+        resource: load.what.to_owned(),
+        reserved: load.reserved,
+        used: load.used,
+        allocatable: load.allocatable,
+        permille: load.permille(),
+    };
+    loads.into_iter().flat_map(|loads| loads.0).map(one).collect()
+}
+
+pub(super) fn settings(settings: &NodeSettings) -> v1::NodeSettings {
+    v1::NodeSettings {
+        overcommit_cpu_permille: settings.overcommit_cpu.map(Factor::permille),
+        overcommit_memory_permille: settings.overcommit_memory.map(Factor::permille),
+        overcommit_disk_permille: settings.overcommit_disk.map(Factor::permille),
+        max_containers: settings.max_containers,
+        headroom_memory_bytes: settings.headroom_memory.map(|size| size.0),
+        headroom_disk_bytes: settings.headroom_disk.map(|size| size.0),
+    }
+}
+
+/// What holds for a node. How much it keeps for itself may depend on its size.
+pub(super) fn limits(limits: &Overcommit, capacity: Option<Capacity>) -> v1::NodeSettings {
+    let permille = |value: u64| Some(u32::try_from(value).unwrap_or(u32::MAX));
+    let headroom = capacity.map(|capacity| placement::headroom(capacity, limits));
+    v1::NodeSettings {
+        overcommit_cpu_permille: permille(limits.cpu_permille),
+        overcommit_memory_permille: permille(limits.memory_permille),
+        overcommit_disk_permille: permille(limits.disk_permille),
+        max_containers: Some(limits.max_containers_per_node),
+        headroom_memory_bytes: headroom.map(|(memory, _)| memory.0),
+        headroom_disk_bytes: headroom.map(|(_, disk)| disk.0),
     }
 }

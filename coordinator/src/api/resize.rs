@@ -162,7 +162,12 @@ async fn refuse_no_room(
     let mut candidates = placing::candidates(&nodes, &claims, sights);
     let Some(here) = candidates.iter().position(|c| c.name == row.node) else { return Ok(()) };
     let here = candidates.remove(here);
-    let demand = Demand { resources: Resources::of(spec), cpu: spec.cpu.clone(), image: Some(spec.image.clone()) };
+    let demand = Demand {
+        resources: Resources::of(spec),
+        cpu: spec.cpu.clone(),
+        image: Some(spec.image.clone()),
+        labels: held.container.labels.clone(),
+    };
     let cpus = here.capacity.map_or(u32::MAX, |capacity| capacity.cpus);
     let overcommit = &reign.config.overcommit;
     let Err(why) = placement::has_cpus(&spec.cpu, cpus)

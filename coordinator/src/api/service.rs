@@ -6,7 +6,7 @@ use containarium_proto::{VERSION, v1};
 use tonic::{Request, Response, Status};
 
 use super::{
-    adopt, create, delete, drain, images, keys, moves, nodes, parse, power,
+    adopt, configure, create, delete, drain, images, keys, moves, nodes, parse, power,
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
@@ -238,5 +238,11 @@ impl v1::fleet_server::Fleet for FleetService {
         }
         let goal = adopt::order(&self.reign, &self.drivers, &wanted).await?;
         Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(node = request.get_ref().name))]
+    async fn configure_node(&self, request: Request<v1::ConfigureNodeRequest>) -> Result<Response<v1::Node>, Status> {
+        let wanted = configure::parse(request.get_ref())?;
+        Ok(Response::new(configure::set(&self.reign, &wanted).await?))
     }
 }

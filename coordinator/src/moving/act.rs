@@ -35,7 +35,8 @@ pub(crate) async fn judge(reign: &Reign, tx: &mut WriteTx, held: &Held) -> Resul
     let row = &held.placement;
     // The copy brings its own file system: the image need not be there.
     let resources = Resources::of(&row.spec).max(row.reserved);
-    let demand = Demand { resources, cpu: row.spec.cpu.clone(), image: None };
+    let labels = held.container.labels.clone();
+    let demand = Demand { resources, cpu: row.spec.cpu.clone(), image: None, labels };
     Ok(placement::judge(&demand, &candidates, &reign.config.overcommit))
 }
 
@@ -84,9 +85,9 @@ pub(crate) async fn begin(reign: &Reign, tx: &mut WriteTx, begin: &Begin) -> Res
 }
 
 fn choose<'v>(begin: &Begin, verdicts: &'v [Verdict]) -> Result<(&'v NodeName, &'v Fit), Refusal> {
-    let asked = |v: &&Verdict| begin.to.as_ref().is_none_or(|to| v.node == *to);
-    let best = verdicts.iter().filter(asked).find_map(|v| v.fit.as_ref().ok().map(|fit| (&v.node, fit)));
+    let best = placement::chosen(verdicts, begin.to.as_ref()).and_then(|v| Some((&v.node, v.fit.as_ref().ok()?)));
     best.ok_or_else(|| {
+        let asked = |v: &&Verdict| begin.to.as_ref().is_none_or(|to| v.node == *to);
         let of_interest: Vec<_> = verdicts.iter().filter(asked).cloned().collect();
         let name = begin.held.container.owner.container_name();
         Refusal::new(Reason::NoCapacity, format!("nowhere to move {name}: {}", placing::reasons(&of_interest)))

@@ -58,7 +58,12 @@ async fn move_one(reign: &Reign, held: &Held) -> Result<bool, StoreError> {
     let mut candidates = placing::candidates(&nodes, &claims, &reign.sights());
     candidates.retain(|c| rows.iter().all(|r| r.placement.node != c.name));
     let old = &current.placement;
-    let demand = Demand { resources: old.reserved, cpu: old.spec.cpu.clone(), image: Some(old.spec.image.clone()) };
+    let demand = Demand {
+        resources: old.reserved,
+        cpu: old.spec.cpu.clone(),
+        image: Some(old.spec.image.clone()),
+        labels: current.container.labels.clone(),
+    };
     let verdicts = placement::judge(&demand, &candidates, &reign.config.overcommit);
     let Some((to, fit)) = verdicts.iter().find_map(|v| v.fit.as_ref().ok().map(|fit| (v.node.clone(), fit))) else {
         tracing::debug!(owner = %held.container.owner, why = placing::reasons(&verdicts), "nowhere else to place it");

@@ -12,6 +12,8 @@ fn row(name: &str, created_at: i64, cidr: Option<&str>) -> NodeRow {
         images: Vec::new(),
         created_at,
         drain_parallel: 2,
+        settings: Default::default(),
+        labels: Default::default(),
     }
 }
 

@@ -36,7 +36,7 @@ impl WriteTx {
 
     pub(crate) async fn insert_container(&mut self, container: &ContainerRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO container (id, owner, name, image_alias, keys, pinned, protected, request_id, \
-                   request_hash, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+                   request_hash, created_at, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
         sqlx::query(sql)
             .bind(container.id.to_string())
             .bind(container.owner.as_str())
@@ -48,6 +48,7 @@ impl WriteTx {
             .bind(container.request_id.to_string())
             .bind(container.request_hash.as_str())
             .bind(container.created_at)
+            .bind(to_json("labels", &container.labels)?)
             .execute(self.connection())
             .await
             .map(drop)

@@ -81,6 +81,8 @@ kinds! {
     AccessSynced = "access.synced",
     FleetImage = "fleet.image",
     FleetLed = "fleet.led",
+    NodeSettings = "node.settings",
+    NodeLabels = "node.labels",
 }
 
 pub(super) fn from_row(row: &AnyRow) -> Result<Event, StoreError> {

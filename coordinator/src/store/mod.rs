@@ -138,6 +138,7 @@ fn migrator() -> Migrator {
         one(1, "fleet", include_str!("../../migrations/0001_fleet.sql")),
         one(2, "protected", include_str!("../../migrations/0002_protected.sql")),
         one(3, "move", include_str!("../../migrations/0003_move.sql")),
+        one(4, "node_settings_labels", include_str!("../../migrations/0004_node_settings_labels.sql")),
         one(7, "drift", include_str!("../../migrations/0007_drift.sql")),
         one(8, "default_image", include_str!("../../migrations/0008_default_image.sql")),
     ])

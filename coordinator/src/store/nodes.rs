@@ -3,12 +3,14 @@
 use std::net::Ipv4Addr;
 
 use containarium_proto::{
+    labels::Labels,
     names::NodeName,
     spec::{Capacity, Image},
 };
 use ipnet::Ipv4Net;
 
 use super::{NodeRow, Policy, StoreError, WriteTx, failed, rows::to_json};
+use crate::settings::NodeSettings;
 
 /// The part of a report that must survive us: sizes and images, not what is in use at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +71,18 @@ impl WriteTx {
         let update = sqlx::query("UPDATE node SET drain_parallel = $2 WHERE name = $1").bind(name.as_str());
         let done = update.bind(i64::from(parallel)).execute(self.connection()).await;
         done.map(drop).map_err(failed("setting how a node drains"))
+    }
+
+    /// What the operator says of a node, all of it.
+    pub(crate) async fn configure_node(
+        &mut self,
+        name: &NodeName,
+        settings: &NodeSettings,
+        labels: &Labels,
+    ) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE node SET settings = $2, labels = $3 WHERE name = $1").bind(name.as_str());
+        let update = update.bind(to_json("settings", settings)?).bind(to_json("labels", labels)?);
+        update.execute(self.connection()).await.map(drop).map_err(failed("configuring a node"))
     }
 
     pub(crate) async fn record_facts(&mut self, name: &NodeName, facts: &NodeFacts) -> Result<(), StoreError> {

@@ -20,6 +20,7 @@ macro_rules! held {
     ($rest:literal) => {
         concat!(
             "SELECT c.id, c.owner, c.image_alias, c.keys, c.pinned, c.protected, c.request_id, c.request_hash, c.created_at, c.generation_floor, ",
+            "c.labels, ",
             "p.node, p.desired, p.generation, p.spec, p.cpu_millis, p.memory_bytes, p.disk_bytes, p.address, ",
             "p.observed, p.observed_generation, p.ever_ran, p.access_revision, p.request_id AS change_request, ",
             "p.role, p.copy_pass, p.drift, p.licence, m.phase AS move_phase, m.source AS move_source, m.target AS move_target, ",

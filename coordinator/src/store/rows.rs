@@ -6,6 +6,7 @@ use std::{fmt::Display, net::Ipv4Addr, num::NonZeroU32, str::FromStr};
 use containarium_proto::{
     ids::{AccessRevision, ContainerId, Generation, RequestId},
     keys::KeySet,
+    labels::Labels,
     names::{NodeName, Username},
     node::{CopyPass, Licence},
     spec::{Capacity, Desired, Image, Observed, Spec},
@@ -15,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{ColumnIndex, Row, any::AnyRow};
 
 use super::{MovePhase, StoreError, failed};
-use crate::placement::Resources;
+use crate::{placement::Resources, settings::NodeSettings};
 
 /// The operator's word on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +59,9 @@ pub(crate) struct NodeRow {
     pub(crate) created_at: i64,
     /// While it drains: how many containers leave at a time.
     pub(crate) drain_parallel: usize,
+    /// What it does differently from the fleet.
+    pub(crate) settings: NodeSettings,
+    pub(crate) labels: Labels,
 }
 
 impl NodeRow {
@@ -82,6 +86,8 @@ pub(crate) struct ContainerRow {
     pub(crate) created_at: i64,
     /// Newest of the placements that are gone.
     pub(crate) generation_floor: Generation,
+    /// What its node must carry when it is placed.
+    pub(crate) labels: Labels,
 }
 
 /// What one node was told to hold, and what was last durably seen of it there.
@@ -250,6 +256,8 @@ pub(super) fn node(row: &AnyRow) -> Result<NodeRow, StoreError> {
         images: json(row, "images")?,
         created_at: signed(row, "created_at")?,
         drain_parallel: usize::try_from(number(row, "drain_parallel")?).unwrap_or(usize::MAX),
+        settings: json(row, "settings")?,
+        labels: json(row, "labels")?,
     })
 }
 
@@ -266,6 +274,7 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
         request_hash: text(row, "request_hash")?,
         created_at: signed(row, "created_at")?,
         generation_floor: Generation(number(row, "generation_floor")?),
+        labels: json(row, "labels")?,
     };
     let change_request = match text(row, "change_request")?.as_str() {
         "" => None,

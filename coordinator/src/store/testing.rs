@@ -24,6 +24,7 @@ pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
         request_hash: "hash".into(),
         created_at: 1,
         generation_floor: Generation(0),
+        labels: Default::default(),
     };
     let placement = PlacementRow {
         container: id,

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use containarium_proto::{
     cpu::Cpu,
     ids::{AccessRevision, Generation},
+    labels::Labels,
     names::NodeName,
     spec::{Capacity, Desired, Image, Observed},
 };
@@ -12,6 +13,7 @@ use crate::{
     availability::Availability,
     config::Overcommit,
     placement::{self, Candidate, Demand},
+    settings::NodeSettings,
 };
 
 struct Db {
@@ -56,6 +58,7 @@ async fn what_is_written_is_read_back_the_same_also_by_the_next_process() {
     let db = db().await;
     let mut alice = held("alice", "jump-1", 2);
     alice.placement.observed = Observed::Failed { error: "it's \"broken\"\n".into(), permanent: false };
+    alice.container.labels = Labels::of(["zone=a".parse().unwrap()]).unwrap();
     alice.placement.change_request = Some(alice.container.request_id);
     db.insert(&alice).await.unwrap();
     let facts = NodeFacts {
@@ -65,8 +68,11 @@ async fn what_is_written_is_read_back_the_same_also_by_the_next_process() {
         capacity: Capacity { cpus: 4, ..Capacity::default() },
         images: vec![Image { alias: "containarium".into(), fingerprint: alice.placement.spec.image.clone() }],
     };
+    let settings = NodeSettings { max_containers: Some(9), ..NodeSettings::default() };
+    let labels = Labels::of(["gpu=true".parse().unwrap()]).unwrap();
     let mut tx = db.store.write(&db.fence).await.unwrap();
     tx.record_facts(&node(1), &facts).await.unwrap();
+    tx.configure_node(&node(1), &settings, &labels).await.unwrap();
     tx.commit().await.unwrap();
     let id = db.store.reader().await.unwrap().fleet().await.unwrap().id;
     assert_eq!(db.store.reader().await.unwrap().pragma("PRAGMA journal_mode").await, "wal");
@@ -78,7 +84,9 @@ async fn what_is_written_is_read_back_the_same_also_by_the_next_process() {
     assert_eq!(reader.of_owner(&alice.container.owner).await.unwrap(), [alice.clone()]);
     assert_eq!(reader.of_request(alice.container.request_id).await.unwrap(), [alice.clone()]);
     assert_eq!(reader.of_name("alice-container").await.unwrap(), [alice.clone()]);
-    assert!(facts.same_as(&reader.node(&node(1)).await.unwrap().unwrap()));
+    let row = reader.node(&node(1)).await.unwrap().unwrap();
+    assert!(facts.same_as(&row));
+    assert_eq!((row.settings, row.labels), (settings, labels));
     let fleet = reader.fleet().await.unwrap();
     assert_eq!((fleet.id, fleet.term), (id, Term(1)), "a fleet is founded once");
 }
@@ -212,6 +220,8 @@ fn candidate(claims: &[Claim]) -> Candidate {
         images: Vec::new(),
         reserved: claims.iter().fold(Default::default(), |sum: placement::Resources, c| sum.plus(c.reserved)),
         addresses: claims.iter().map(|c| c.address).collect(),
+        settings: Default::default(),
+        labels: Default::default(),
     }
 }
 
@@ -224,8 +234,10 @@ async fn forty_creates_racing_for_ten_places_get_exactly_ten() {
             let mut wanted = held(&format!("user{index}"), "jump-1", 0);
             let mut tx = db.store.write(&db.fence).await.unwrap();
             let claims = tx.reader().claims().await.unwrap();
-            let demand = Demand { resources: wanted.placement.reserved, cpu: Cpu::Count(1), image: None };
-            let Ok(fit) = placement::fit(&demand, &candidate(&claims), &Overcommit::default()) else { return false };
+            let resources = wanted.placement.reserved;
+            let demand = Demand { resources, cpu: Cpu::Count(1), image: None, labels: Default::default() };
+            let verdict = placement::judge(&demand, &[candidate(&claims)], &Overcommit::default()).remove(0);
+            let Ok(fit) = verdict.fit else { return false };
             wanted.placement.address = fit.address;
             tx.insert_container(&wanted.container).await.unwrap();
             tx.insert_placement(&wanted.placement).await.unwrap();

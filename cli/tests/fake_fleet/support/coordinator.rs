@@ -58,6 +58,8 @@ pub(crate) struct State {
     pub(crate) adoptions: Vec<v1::AdoptInstanceRequest>,
     /// Node, and what was confirmed as lost.
     pub(crate) retired: Vec<(String, String)>,
+    pub(crate) nodes: Vec<v1::Node>,
+    pub(crate) configures: Vec<v1::ConfigureNodeRequest>,
 }
 
 /// Listens on a socket of its own; dropping or stopping it breaks every connection, as a killed process would.
@@ -78,7 +80,9 @@ impl Coordinator {
     /// With these containers, reached through a documentation address.
     pub(crate) fn with(containers: impl IntoIterator<Item = v1::Container>) -> Self {
         let containers = containers.into_iter().collect();
-        Self::start(State { containers, jump_address: "203.0.113.9".to_owned(), ..State::default() })
+        let node = |name: &str| v1::Node { name: name.to_owned(), ..v1::Node::default() };
+        let nodes = vec![node("jump-1"), node("jump-2")];
+        Self::start(State { containers, jump_address: "203.0.113.9".to_owned(), nodes, ..State::default() })
     }
 
     /// With one container whose creates go as scripted, one after another.
@@ -236,12 +240,15 @@ impl Fleet for Fake {
     }
 
     async fn list_nodes(&self, _: Request<v1::ListNodesRequest>) -> Result<Response<v1::ListNodesResponse>, Status> {
-        let node = |name: &str| v1::Node { name: name.to_owned(), ..v1::Node::default() };
-        Ok(Response::new(v1::ListNodesResponse { nodes: vec![node("jump-1"), node("jump-2")] }))
+        let nodes = self.open()?.nodes.clone();
+        Ok(Response::new(v1::ListNodesResponse { nodes }))
     }
 
-    async fn get_node(&self, _: Request<v1::GetNodeRequest>) -> Result<Response<v1::Node>, Status> {
-        not_here()
+    async fn get_node(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::Node>, Status> {
+        let name = request.into_inner().name;
+        let found = self.open()?.nodes.iter().find(|node| node.name == name).cloned();
+        let node = found.ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no node '{name}'")))?;
+        Ok(Response::new(node))
     }
 
     async fn set_node_policy(&self, _: Request<v1::SetNodePolicyRequest>) -> Result<Response<v1::Node>, Status> {
@@ -322,5 +329,18 @@ impl Fleet for Fake {
         state.adoptions.push(request.into_inner());
         let script = state.scripts.pop_front().ok_or_else(|| Status::internal("one adoption more than scripted"))?;
         Ok(Response::new(played(script)))
+    }
+
+    async fn configure_node(&self, request: Request<v1::ConfigureNodeRequest>) -> Result<Response<v1::Node>, Status> {
+        let request = request.into_inner();
+        let mut state = self.open()?;
+        let found = state.nodes.iter_mut().find(|node| node.name == request.name);
+        let node =
+            found.ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no node '{}'", request.name)))?;
+        node.labels.extend(request.set_labels.clone());
+        node.labels.retain(|key, _| !request.remove_labels.contains(key));
+        let node = node.clone();
+        state.configures.push(request);
+        Ok(Response::new(node))
     }
 }
