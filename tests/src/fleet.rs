@@ -2,6 +2,8 @@
 //! simulated hosts below them. Each process has its own runtime, so that ending it ends everything at once, as
 //! kill -9 does. Blocking calls, so that scenarios read as sentences.
 
+mod nodes;
+
 use std::{
     net::SocketAddr,
     path::PathBuf,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use containarium_proto::v1;
+use containarium_proto::{factor::Factor, v1};
 use serde::Serialize;
 
 use crate::{
@@ -29,9 +29,9 @@ struct AllLabelled {
 pub(crate) async fn set(client: &Client, set: &NodeSet) -> Result<v1::Node, Failure> {
     let values = &set.values;
     let settings = v1::NodeSettings {
-        overcommit_cpu_permille: values.overcommit_cpu.map(|factor| factor.permille()),
-        overcommit_memory_permille: values.overcommit_memory.map(|factor| factor.permille()),
-        overcommit_disk_permille: values.overcommit_disk.map(|factor| factor.permille()),
+        overcommit_cpu_permille: values.overcommit_cpu.map(Factor::permille),
+        overcommit_memory_permille: values.overcommit_memory.map(Factor::permille),
+        overcommit_disk_permille: values.overcommit_disk.map(Factor::permille),
         max_containers: values.max_containers,
         headroom_memory_bytes: values.headroom_memory.map(|size| size.0),
         headroom_disk_bytes: values.headroom_disk.map(|size| size.0),
