@@ -156,7 +156,10 @@ fn choose<'a>(create: &Create, verdicts: &'a [Verdict]) -> Result<(&'a Verdict, 
             Some(_) => (why, "leave --node out, or see 'containarium node list'"),
             None => (
                 format!("no node takes {}'s container: {why}", create.owner),
-                "ask for less, delete containers, or add a node; nothing was queued",
+                match create.labels.is_empty() {
+                    true => "ask for less, delete containers, or add a node; nothing was queued",
+                    false => "see 'containarium node label list', ask for less, or add a node; nothing was queued",
+                },
             ),
         };
         return Err(Refusal::new(Reason::NoCapacity, message).hint(hint));
@@ -171,8 +174,7 @@ async fn insert(
     verdict: &Verdict,
     fit: &Fit,
 ) -> Result<ContainerId, crate::store::StoreError> {
-    let (id, node) = (ContainerId::generate(), &verdict.node);
-    let name = create.owner.container_name();
+    let (id, node, name) = (ContainerId::generate(), &verdict.node, create.owner.container_name());
     tx.insert_container(&ContainerRow {
         id,
         owner: create.owner.clone(),
