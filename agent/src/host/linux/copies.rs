@@ -124,9 +124,7 @@ impl LinuxHost {
         let mut operations: BTreeMap<String, Option<Vec<Operation>>> =
             self.incus.get(&what, "/operations?recursion=1").await?;
         let url = format!("/1.0/instances/{name}");
-        let of_it = |operation: &Operation| {
-            operation.resources.iter().flatten().any(|(_, urls)| urls.iter().any(|other| *other == url))
-        };
+        let of_it = |operation: &Operation| operation.resources.iter().flatten().any(|(_, urls)| urls.contains(&url));
         let mut take = |state: &str| operations.remove(state).flatten().unwrap_or_default();
         let mut ended_well = take("success").iter().any(|operation| of_it(operation) && is_copy(operation));
         for operation in take("running").into_iter().filter(of_it) {
