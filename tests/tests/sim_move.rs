@@ -279,6 +279,37 @@ fn a_drain_with_nowhere_to_go_says_so_and_goes_on_when_there_is() {
 }
 
 #[test]
+fn a_move_and_a_drain_obey_labels() {
+    let fleet = Fleet::of_nodes(3);
+    fleet.label_node("jump-1", &[("gpu", "true")]);
+    let gpu = [("gpu".to_owned(), "true".to_owned())].into();
+    fleet.create(v1::CreateContainerRequest { labels: gpu, ..Fleet::request("alice") }).unwrap();
+    assert_eq!(fleet.list()[0].node, "jump-1");
+    // jump-2 stays the emptiest, and never carries the label.
+    fleet.create(v1::CreateContainerRequest { node: "jump-3".into(), ..Fleet::request("bob") }).unwrap();
+    for request in
+        [Fleet::move_request("alice"), v1::MoveContainerRequest { to: "jump-2".into(), ..Fleet::move_request("alice") }]
+    {
+        let refused = refusal(&fleet.join(fleet.move_in_background(request)).unwrap_err());
+        assert_eq!(refused.reason, Reason::NoCapacity);
+        assert!(refused.message.contains("jump-2 does not carry label gpu=true"), "{refused}");
+    }
+    let drain = fleet.drain_in_background("jump-1", 0);
+    eventually("it is said", || {
+        fleet.events(NAME).iter().any(|e| e.kind == "node.drain-stuck" && e.message.contains("label gpu=true"))
+    });
+    fleet.label_node("jump-3", &[("gpu", "true")]);
+    let dry = v1::MoveContainerRequest { dry_run: true, ..Fleet::move_request("alice") };
+    let verdicts = fleet.join(fleet.move_in_background(dry)).unwrap().verdicts;
+    let told: Vec<_> = verdicts.iter().map(|v| (v.node.as_str(), v.fits, v.chosen)).collect();
+    assert_eq!(told, [("jump-3", true, true), ("jump-2", false, false)]);
+    fleet.join(drain).unwrap();
+    let node = |user: &str| fleet.list().into_iter().find(|c| c.user == user).unwrap().node;
+    assert_eq!((node("alice").as_str(), node("bob").as_str()), ("jump-3", "jump-3"));
+    settle(&fleet);
+}
+
+#[test]
 fn only_a_dead_node_can_be_given_up_and_only_by_its_name() {
     let mut fleet = alice_at_home();
     let refused = |outcome: Result<v1::Node, tonic::Status>| refusal(&outcome.unwrap_err());
