@@ -37,6 +37,8 @@ pub struct Timings {
     /// Between looks at what was changed behind our back. Each reads every instance: a second of work for Incus on a full
     /// node.
     pub drift_every: Duration,
+    /// Between looks at whether the containers are in use: one question to Incus for each of them.
+    pub activity_every: Duration,
 }
 
 impl Default for Timings {
@@ -48,6 +50,7 @@ impl Default for Timings {
             observe_max: Duration::from_secs(30),
             parallel: 8,
             drift_every: Duration::from_secs(60),
+            activity_every: Duration::from_secs(60),
         }
     }
 }

@@ -1,11 +1,14 @@
-//! Looks at the node every few seconds: size and use, images, network, login names; and brings new images in. What
-//! cannot be read becomes a warning in the report, and the last known value stays.
+//! Looks at the node every few seconds: size and use, images, network, login names; brings new images in; and measures
+//! now and then whether the containers are in use. What cannot be read becomes a warning in the report, and the last
+//! known value stays.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 use crate::{
+    activity::Meter,
+    config::Timings,
     error::AgentError,
     host::{Host, HostError},
     ledger::{Facts, Ledger},
@@ -17,17 +20,19 @@ pub(crate) struct Keeper<H> {
     ledger: Arc<Ledger>,
     membership: Arc<Membership>,
     every: Duration,
+    activity_every: Duration,
     image_failure: watch::Sender<Option<String>>,
 }
 
 impl<H: Host> Keeper<H> {
-    pub(crate) fn new(host: Arc<H>, ledger: Arc<Ledger>, membership: Arc<Membership>, every: Duration) -> Self {
-        Self { host, ledger, membership, every, image_failure: watch::Sender::new(None) }
+    pub(crate) fn new(host: Arc<H>, ledger: Arc<Ledger>, membership: Arc<Membership>, timings: &Timings) -> Self {
+        let (every, activity_every) = (timings.facts_every, timings.activity_every);
+        Self { host, ledger, membership, every, activity_every, image_failure: watch::Sender::new(None) }
     }
 
     /// Runs until dropped.
     pub(crate) async fn run(&self) -> AgentError {
-        tokio::join!(self.keep_facts(), self.keep_images());
+        tokio::join!(self.keep_facts(), self.keep_images(), self.keep_activity());
         AgentError::TaskEnded("facts")
     }
 
@@ -54,6 +59,15 @@ impl<H: Host> Keeper<H> {
             let failure = self.host.refresh_images().await.err().map(|error| format!("images: {error}"));
             self.image_failure.send_replace(failure);
             tokio::time::sleep(self.every).await;
+        }
+    }
+
+    /// Beside everything else: one question per container adds up on a full node.
+    async fn keep_activity(&self) {
+        let mut meter = Meter::default();
+        loop {
+            meter.measure(&*self.host, &self.ledger).await;
+            tokio::time::sleep(self.activity_every).await;
         }
     }
 

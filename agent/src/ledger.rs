@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use containarium_proto::{
@@ -49,6 +50,8 @@ struct Entry {
     licence: Option<Licence>,
     /// What was changed behind our back, as last seen.
     drift: Vec<String>,
+    /// Since when it was not used, as far as we watched under this order.
+    idle_since: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -172,12 +175,14 @@ impl Ledger {
             offer: None,
             licence: None,
             drift: Vec::new(),
+            idle_since: None,
         });
         entry.must_exist |= must_exist;
         entry.offer = None;
         entry.licence = None;
         entry.order = order;
         entry.observed = observed;
+        entry.idle_since = None;
         entry.wake.notify_one();
         if !entry.attended {
             self.unattended.notify_one();
@@ -261,6 +266,22 @@ impl Ledger {
         entry.offer.take()
     }
 
+    /// The containers that run as ordered: whose use is worth a look.
+    pub(crate) fn running(&self) -> Vec<Order> {
+        let books = self.books();
+        let running = books.entries.values().filter(|entry| entry.observed == Observed::Running);
+        running.map(|entry| entry.order.clone()).collect()
+    }
+
+    /// Notes whether a container is used, if its order is still that one. Wakes nobody: idleness is counted in hours,
+    /// and the next report says it.
+    pub(crate) fn set_idle(&self, id: ContainerId, generation: Generation, since: Option<Instant>) {
+        let mut books = self.books();
+        if let Some(entry) = books.entries.get_mut(&id).filter(|entry| entry.order.generation == generation) {
+            entry.idle_since = since;
+        }
+    }
+
     /// Records what was seen, if it is about the order that is held. True if it is.
     pub(crate) fn observe(&self, order: &Order, observed: Observed) -> bool {
         self.note(order, observed, None)
@@ -292,6 +313,9 @@ impl Ledger {
         }
         // A copy that is arriving may be scrapped and begun anew; what ran, or was stopped by an order, is somebody's.
         entry.must_exist |= is_rest(&observed) && order.copy_pass.is_none();
+        if entry.observed != observed {
+            entry.idle_since = None;
+        }
         entry.observed = observed;
         let now = self.bump(&books);
         if let Some(entry) = books.entries.get_mut(&order.id) {
@@ -386,5 +410,16 @@ fn report(id: &ContainerId, entry: &Entry) -> ContainerReport {
         generation: entry.order.generation,
         observed: entry.observed.clone(),
         drift: entry.drift.clone(),
+        idle_since: entry.idle_since.map(unix_millis),
     }
 }
+
+/// Counted back from now each time: a clock that was set meanwhile makes nothing idle for longer than it was.
+fn unix_millis(since: Instant) -> i64 {
+    let at = SystemTime::now().checked_sub(since.elapsed()).unwrap_or(UNIX_EPOCH);
+    let millis = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    i64::try_from(millis).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

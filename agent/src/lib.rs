@@ -9,6 +9,7 @@
 //! ```
 
 mod access;
+mod activity;
 pub mod args;
 mod config;
 pub mod drift;

@@ -97,7 +97,7 @@ impl Tasks {
             };
             tokio::select! { error = recall => error, error = worker.run() => error }
         });
-        let facts = facts::Keeper::new(host.clone(), ledger.clone(), membership.clone(), config.timings.facts_every);
+        let facts = facts::Keeper::new(host.clone(), ledger.clone(), membership.clone(), &config.timings);
         tasks.spawn(async move { facts.run().await });
         let watch = watch::Watch::new(host.clone(), ledger.clone(), membership.clone(), config.timings.drift_every);
         tasks.spawn(async move { watch.run().await });

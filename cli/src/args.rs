@@ -1,6 +1,7 @@
 //! The command line, as data. Values are checked here, before anything is dialled.
 
 mod adopt;
+mod lifetime;
 mod node;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
@@ -14,8 +15,11 @@ use containarium_proto::{
     sizes::Bytes,
 };
 
-pub use adopt::Adopt;
-pub use node::{NodeLabel, NodeSet};
+pub use self::{
+    adopt::Adopt,
+    lifetime::{Limit, Set, Switch},
+    node::{NodeLabel, NodeSet},
+};
 
 /// A real Linux machine for every developer, on a few shared servers.
 #[derive(Debug, Parser)]
@@ -87,6 +91,8 @@ pub enum Command {
     Repair(User),
     /// Move a machine to another server; it goes on running until the last moment.
     Move(Move),
+    /// Change when a machine starts and stops by itself.
+    Set(Set),
     /// A user's ssh keys.
     #[command(subcommand)]
     Key(Key),
@@ -156,6 +162,15 @@ pub struct Create {
     /// Show where it would go, and why; change nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Whether the machine starts when its server starts; on without it.
+    #[arg(long, value_enum, conflicts_with = "no_autostart")]
+    pub autostart: Option<Switch>,
+    /// Stop the machine after this long, such as 8h or 30days, and delete it a grace later.
+    #[arg(long, value_parser = lifetime::ttl, value_name = "DURATION")]
+    pub ttl: Option<Duration>,
+    /// Stop the machine after this long without an ssh session or use of CPU, such as 12h.
+    #[arg(long, value_parser = lifetime::idle_stop, value_name = "DURATION")]
+    pub idle_stop: Option<Duration>,
 }
 
 fn memory(text: &str) -> Result<Bytes, String> {

@@ -6,11 +6,12 @@ mod placing;
 use std::{
     collections::BTreeMap,
     io::{self, Write},
+    time::Duration,
 };
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use containarium_proto::{convert, sizes::Bytes, v1};
+use containarium_proto::{convert, lifetime, sizes::Bytes, v1};
 use serde::Serialize;
 
 use crate::{
@@ -46,8 +47,19 @@ pub(crate) struct Container {
     pub(crate) created_at: String,
     pub(crate) drift: Vec<String>,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) expires_at: Option<String>,
+    pub(crate) expired_at: Option<String>,
+    pub(crate) idle_stop_seconds: Option<u64>,
+    pub(crate) idle_since: Option<String>,
     #[serde(skip)]
     age: String,
+}
+
+impl Container {
+    /// "-" for never, as a cell of a table shows what is empty.
+    pub(crate) fn idle_stop(&self) -> String {
+        self.idle_stop_seconds.map(|seconds| lifetime::short(Duration::from_secs(seconds))).unwrap_or_default()
+    }
 }
 
 impl From<&v1::Container> for Container {
@@ -78,6 +90,10 @@ impl From<&v1::Container> for Container {
             drift: container.drift.clone(),
             labels: container.labels.clone(),
             age: age(container.created_at_unix_millis),
+            expires_at: some_time(container.expires_at_unix_millis),
+            expired_at: some_time(container.expired_at_unix_millis),
+            idle_stop_seconds: Some(container.idle_stop_seconds).filter(|seconds| *seconds > 0),
+            idle_since: some_time(container.idle_since_unix_millis),
         }
     }
 }
@@ -143,7 +159,7 @@ impl From<&v1::Node> for Node {
             images: node.images.iter().map(image).collect(),
             agent_version: node.agent_version.clone(),
             access_revision: node.access_revision,
-            last_seen_at: (node.last_seen_unix_millis > 0).then(|| time(node.last_seen_unix_millis)),
+            last_seen_at: some_time(node.last_seen_unix_millis),
             detail: node.detail.clone(),
             warnings: node.warnings.clone(),
             not_placing_because: node.not_placing_because.clone(),
@@ -216,6 +232,11 @@ fn time(unix_millis: i64) -> String {
         .unwrap_or_default()
 }
 
+/// The same of a time that 0 says there is none of.
+fn some_time(unix_millis: i64) -> Option<String> {
+    (unix_millis > 0).then(|| time(unix_millis))
+}
+
 /// The largest unit only: 40s, 5m, 3h, 12d.
 fn age(since_unix_millis: i64) -> String {
     let seconds = (Utc::now().timestamp_millis() - since_unix_millis).max(0) / 1000;
@@ -249,7 +270,7 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 pub(crate) fn container_table(containers: &[Container], wide: bool) -> String {
     let mut header = vec!["NAME", "USER", "STATUS", "NODE", "IP", "CPU", "MEMORY", "DISK", "AUTOSTART", "AGE"];
     if wide {
-        header.extend(["PROTECTED", "IMAGE", "GENERATION", "LABELS", "DETAIL"]);
+        header.extend(["PROTECTED", "EXPIRES", "IDLE STOP", "IMAGE", "GENERATION", "LABELS", "DETAIL"]);
     }
     let row = |c: &Container| {
         let autostart = if c.autostart { "yes" } else { "no" };
@@ -259,8 +280,8 @@ pub(crate) fn container_table(containers: &[Container], wide: bool) -> String {
                 .into();
         if wide {
             let protected = if c.protected { "yes" } else { "no" };
-            row.extend([protected.to_owned(), c.image.clone(), c.generation.to_string(), labels(&c.labels)]);
-            row.push(c.detail.clone());
+            row.extend([protected.to_owned(), c.expires_at.clone().unwrap_or_default(), c.idle_stop()]);
+            row.extend([c.image.clone(), c.generation.to_string(), labels(&c.labels), c.detail.clone()]);
         }
         row
     };

@@ -1,11 +1,11 @@
 //! Flags and their environment variables, as a [`Config`]. Nothing is opened or checked beyond its form here.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use containarium_proto::{cpu::Cpu, factor::Factor, sizes::Bytes, telemetry::LogFormat};
 
-use crate::config::{Config, Defaults, MOST_CONTAINERS, Overcommit, Timings};
+use crate::config::{Config, Defaults, Lifetimes, MOST_CONTAINERS, Overcommit, Timings};
 
 /// Coordinator of a containarium fleet: places containers on jump servers and keeps them so.
 #[derive(Debug, Parser)]
@@ -59,6 +59,9 @@ pub struct Args {
     /// Disk that a node keeps for itself; without it, a twentieth of its own.
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_HEADROOM_DISK", value_name = "SIZE", value_parser = headroom)]
     headroom_disk: Option<Bytes>,
+    /// How long a container is kept, stopped, after its time to live.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_TTL_GRACE", default_value = "24h", value_parser = grace)]
+    ttl_grace: Duration,
     /// text or json
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -90,8 +93,15 @@ impl Args {
                 headroom_disk: self.headroom_disk,
             },
             timings: Timings::default(),
+            lifetimes: Lifetimes { grace: self.ttl_grace, ..Lifetimes::default() },
         }
     }
+}
+
+/// At least a minute: a container that stops and goes at once cannot be saved by anybody.
+fn grace(text: &str) -> Result<Duration, String> {
+    let refuse = || format!("'{text}' is not a duration of a minute or more, such as 24h");
+    humantime::parse_duration(text).ok().filter(|grace| grace.as_secs() >= 60).ok_or_else(refuse)
 }
 
 fn memory(text: &str) -> Result<Bytes, String> {
@@ -157,6 +167,14 @@ mod tests {
     }
 
     #[test]
+    fn graces() {
+        assert_eq!(grace("7days"), Ok(Duration::from_secs(7 * 86400)));
+        for bad in ["", "24", "0s", "59s", "-1h", "soon"] {
+            assert!(grace(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn flags_are_well_formed_and_default_to_the_defaults() {
         Args::command().debug_assert();
         let config = Args::parse_from(["containarium-coordinator"]).into_config();
@@ -164,5 +182,6 @@ mod tests {
         assert_eq!((config.defaults.cpu, config.defaults.memory), (defaults.cpu, defaults.memory));
         assert_eq!((config.defaults.disk, config.defaults.image), (defaults.disk, defaults.image));
         assert_eq!(config.overcommit, Overcommit::default());
+        assert_eq!(config.lifetimes, Lifetimes::default());
     }
 }

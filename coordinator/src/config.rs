@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use containarium_proto::{cpu::Cpu, sizes::Bytes};
+use containarium_proto::{
+    cpu::Cpu,
+    lifetime::{Bounds, IDLE_STOP, TTL},
+    sizes::Bytes,
+};
 
 /// Everything that `run` needs.
 #[derive(Debug, Clone)]
@@ -25,6 +29,8 @@ pub struct Config {
     pub overcommit: Overcommit,
     /// Waits and deadlines.
     pub timings: Timings,
+    /// How long containers may live and idle.
+    pub lifetimes: Lifetimes,
 }
 
 /// What a container gets when its create does not say.
@@ -85,6 +91,28 @@ impl Default for Overcommit {
     }
 }
 
+/// How long containers may live and idle. The defaults suit people; tests make them shorter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// What a time to live may be.
+    pub ttl: Bounds,
+    /// What an idle stop may be.
+    pub idle_stop: Bounds,
+    /// So long before the end its user is warned.
+    pub warning: Duration,
+    /// In a short life, the warning comes when only this part of it is left.
+    pub warning_share: u32,
+    /// Between the end and the deletion: long enough that somebody who was away for a day notices.
+    pub grace: Duration,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        let (warning, grace) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+        Self { ttl: TTL, idle_stop: IDLE_STOP, warning, warning_share: 10, grace }
+    }
+}
+
 /// Waits and deadlines. The defaults suit a real network; tests make them shorter.
 #[derive(Debug, Clone, Copy)]
 pub struct Timings {
@@ -110,6 +138,11 @@ pub struct Timings {
     pub stream_limit: Duration,
     /// How long a node may lack a golden image that others have before it is told to fetch it.
     pub image_patience: Duration,
+    /// Between looks at containers that end or stop by themselves.
+    pub lifetimes_every: Duration,
+    /// A reign deletes nothing for its age before this: an operator who starts a coordinator with a wrong clock, or on
+    /// an old database, has time to see it.
+    pub delete_settle: Duration,
 }
 
 impl Default for Timings {
@@ -126,6 +159,8 @@ impl Default for Timings {
             pending_after: Duration::from_secs(60),
             stream_limit: Duration::from_secs(15 * 60),
             image_patience: Duration::from_secs(30),
+            lifetimes_every: Duration::from_secs(30),
+            delete_settle: Duration::from_secs(60),
         }
     }
 }

@@ -4,18 +4,21 @@
 //! ```text
 //! api ─► store ◄─ node drivers ─► agents
 //!         ▲ fenced by term
-//! placement · settings · availability · phase · image (pure)
+//! placement · settings · availability · phase · image · lifetime::due (pure)
 //! ```
 
 mod adoption;
 mod api;
 pub mod args;
 mod availability;
+mod clock;
 mod config;
+mod ending;
 mod error;
 mod image;
 mod images;
 mod leader;
+mod lifetime;
 mod moving;
 mod node;
 mod phase;
@@ -26,7 +29,7 @@ mod run;
 mod settings;
 mod store;
 
-pub use config::{Config, Defaults, Overcommit, Timings};
+pub use config::{Config, Defaults, Lifetimes, Overcommit, Timings};
 pub use error::CoordinatorError;
 pub use run::run;
 pub use store::StoreError;

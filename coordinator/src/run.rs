@@ -10,7 +10,7 @@ use crate::{
     api::{self, Listeners},
     config::Config,
     error::CoordinatorError,
-    images, leader, moving,
+    images, leader, lifetime, moving,
     node::Drivers,
     reign::Reign,
     store::{Policy, StateLock, Store, StoreError},
@@ -78,6 +78,7 @@ async fn govern(
         never = keep_house(reign) => match never {},
         never = moving::run(reign, drivers) => match never {},
         never = images::run(reign, drivers) => match never {},
+        never = lifetime::keep(reign) => match never {},
         () = grace_over => {
             tracing::warn!("calls under way were cut off");
             Ok(())

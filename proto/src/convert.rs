@@ -212,6 +212,7 @@ pub fn container_report_from_wire(report: &v1::ContainerReport) -> Result<Contai
         generation: Generation(report.generation),
         observed,
         drift: report.drift.clone(),
+        idle_since: Some(report.idle_since_unix_millis).filter(|at| *at > 0),
     })
 }
 
@@ -223,6 +224,7 @@ pub fn container_report_to_wire(report: &ContainerReport) -> v1::ContainerReport
         name: report.name.clone(),
         generation: report.generation.0,
         drift: report.drift.clone(),
+        idle_since_unix_millis: report.idle_since.unwrap_or_default(),
         ..Default::default()
     };
     let observed = match &report.observed {

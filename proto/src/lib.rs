@@ -11,6 +11,7 @@ pub mod factor;
 pub mod ids;
 pub mod keys;
 pub mod labels;
+pub mod lifetime;
 pub mod names;
 pub mod node;
 pub mod pki;

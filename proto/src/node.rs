@@ -100,6 +100,8 @@ pub struct ContainerReport {
     pub observed: Observed,
     /// In what it differs from what was ordered, changed behind our back. Of Running and Stopped only.
     pub drift: Vec<String>,
+    /// Unix milliseconds since which it has not been used; none: it is in use, or not known.
+    pub idle_since: Option<i64>,
 }
 
 /// What an order may do beyond its content, until it has been carried out.

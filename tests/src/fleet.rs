@@ -2,6 +2,7 @@
 //! simulated hosts below them. Each process has its own runtime, so that ending it ends everything at once, as
 //! kill -9 does. Blocking calls, so that scenarios read as sentences.
 
+mod lifetimes;
 mod nodes;
 
 use std::{
@@ -150,6 +151,7 @@ impl Fleet {
                 retry_min: Duration::from_millis(5),
                 retry_max: Duration::from_millis(100),
                 drift_every: Duration::from_millis(50),
+                activity_every: Duration::from_millis(50),
                 ..containarium_agent::Timings::default()
             },
         };
@@ -204,7 +206,10 @@ impl Fleet {
                 pending_after: Duration::from_secs(20),
                 stream_limit: Duration::from_secs(120),
                 image_patience: Duration::from_millis(100),
+                lifetimes_every: Duration::from_millis(100),
+                delete_settle: Duration::from_millis(300),
             },
+            lifetimes: lifetimes::short(),
         };
         let started = Instant::now();
         loop {

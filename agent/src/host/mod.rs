@@ -8,7 +8,7 @@ pub mod linux;
 pub mod shape;
 pub mod sim;
 
-use std::{collections::BTreeSet, future::Future, net::Ipv4Addr};
+use std::{collections::BTreeSet, future::Future, net::Ipv4Addr, time::Duration};
 
 use containarium_proto::{
     ids::FleetId,
@@ -97,6 +97,15 @@ pub struct Network {
     pub cidr: Ipv4Net,
     /// The host's own address in it.
     pub gateway: Ipv4Addr,
+}
+
+/// What tells whether somebody, or something, uses a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Activity {
+    /// CPU time used since it was started.
+    pub cpu: Duration,
+    /// Established connections to its sshd.
+    pub ssh_sessions: u32,
 }
 
 /// Login names on the host.
@@ -204,4 +213,7 @@ pub trait Host: Send + Sync + 'static {
     fn ensure_account(&self, fleet: FleetId, account: &Account) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Ends the sessions of a proxy account of ours and removes it with its home; done at once if there is none.
     fn remove_account(&self, fleet: FleetId, username: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+
+    /// How an instance is used; `None`: it does not run, or there is none.
+    fn activity(&self, name: &str) -> impl Future<Output = Result<Option<Activity>, HostError>> + Send;
 }

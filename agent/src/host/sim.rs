@@ -30,7 +30,7 @@ use fault::Faults;
 use instance::{foreign, made, place, stamp};
 
 use super::{
-    Accounts, Host, HostError, Instance, Network, Power, StopMode,
+    Accounts, Activity, Host, HostError, Instance, Network, Power, StopMode,
     shape::{self, Place, is_nobodys},
 };
 
@@ -50,6 +50,7 @@ struct Memory {
     /// Ids of instances that were given out.
     uuids: u32,
     helper_missing: bool,
+    activity: BTreeMap<String, Activity>,
 }
 
 /// A simulated jump server. Clones share their memory.
@@ -83,6 +84,7 @@ impl SimHost {
             creates: 0,
             uuids: 0,
             helper_missing: false,
+            activity: BTreeMap::new(),
         };
         Self {
             network: Network { cidr, gateway },
@@ -425,6 +427,14 @@ impl Host for SimHost {
                 memory.accounts.remove(username);
             }
             Ok(())
+        })
+        .await
+    }
+
+    async fn activity(&self, name: &str) -> Result<Option<Activity>, HostError> {
+        self.look(|memory| {
+            let running = memory.instances.get(name).is_some_and(|instance| instance.seen.power == Power::Running);
+            running.then(|| memory.activity.get(name).copied().unwrap_or_default())
         })
         .await
     }

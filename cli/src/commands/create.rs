@@ -11,7 +11,7 @@ use serde::Serialize;
 use tonic::{Status, transport::Channel};
 
 use crate::{
-    args::{Create, Format, Global},
+    args::{Create, Format, Global, Switch},
     client::Client,
     commands::{key, list, progress},
     errors::{self, Failure},
@@ -42,10 +42,12 @@ fn request(create: &Create) -> Result<v1::CreateContainerRequest, Failure> {
         memory_bytes: create.memory.map(|size| size.0),
         disk_bytes: create.disk_quota.map(|size| size.0),
         image: create.image.clone().unwrap_or_default(),
-        autostart: !create.no_autostart,
+        autostart: create.autostart.map_or(!create.no_autostart, |switch| switch == Switch::On),
         node: create.node.as_ref().map(ToString::to_string).unwrap_or_default(),
         dry_run: create.dry_run,
         labels,
+        ttl_seconds: create.ttl.map(|ttl| ttl.as_secs()),
+        idle_stop_seconds: create.idle_stop.map(|limit| limit.as_secs()),
     })
 }
 

@@ -17,6 +17,7 @@ mod progress;
 mod protect;
 mod repair;
 mod resize;
+mod set;
 mod version;
 
 use clap::CommandFactory;
@@ -45,6 +46,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Resize(resize) => resize::run(&client()?, format, resize).await,
         Command::Repair(user) => repair::run(&client()?, format, &user.user).await,
         Command::Move(wanted) => moving::run(&client()?, format, wanted).await,
+        Command::Set(set) => set::run(&client()?, format, set).await,
         Command::Key(key) => key::run(&args.global, key).await,
         Command::Export(export) => export::run(&args.global, export).await,
         Command::Image(image) => image::run(&client()?, format, image).await,

@@ -40,6 +40,10 @@ fn json_is_the_documented_form() {
         "created_at": "2025-06-15T15:06:40.123Z",
         "drift": [],
         "labels": {},
+        "expires_at": null,
+        "expired_at": null,
+        "idle_stop_seconds": null,
+        "idle_since": null,
     });
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value, json!({ "containers": [alice], "total_count": 1 }));

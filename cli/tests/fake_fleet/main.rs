@@ -7,6 +7,7 @@ mod create;
 mod delete;
 mod export;
 mod keys;
+mod lifetime;
 mod list;
 mod moves;
 mod nodes;

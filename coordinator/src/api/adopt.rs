@@ -23,11 +23,12 @@ use super::{
 };
 use crate::{
     adoption::{self, Adoption},
+    clock,
     node::{Drivers, live::Sight},
     placement::{Candidate, Resources},
     placing,
     reign::Reign,
-    store::{ContainerRow, EventKind, Held, PlacementRow, Role, WriteTx},
+    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Role, WriteTx},
 };
 
 /// Everything there, with what adopting it would do.
@@ -179,9 +180,10 @@ async fn insert(
         protected: false,
         request_id: wanted.request,
         request_hash: format!("adopted {} on {}", wanted.instance, node.name),
-        created_at: chrono::Utc::now().timestamp_millis(),
+        created_at: clock::now(),
         generation_floor: Generation(0),
         labels: Labels::default(),
+        lifetime: Lifetime::default(),
     })
     .await?;
     let row = PlacementRow {

@@ -18,12 +18,14 @@ use super::{
 };
 use crate::{
     availability::Availability,
+    clock,
     image::{self, Chosen},
+    lifetime,
     node::live::{self, Sights, availability},
     placement::{self, Candidate, Demand, Fit, Resources, Verdict},
     placing,
     reign::Reign,
-    store::{ContainerRow, EventKind, Held, PlacementRow, Role, WriteTx},
+    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Role, Ttl, WriteTx},
 };
 
 /// Places it; gives the container, new or of the same request.
@@ -42,7 +44,8 @@ pub(super) async fn place(reign: &Reign, create: &Create) -> Result<ContainerId,
     let sights = reign.sights();
     let (chosen, verdicts) = judge(reign, &mut tx, create, &sights).await?;
     let (verdict, fit) = choose(create, &verdicts)?;
-    let id = insert(&mut tx, create, chosen, verdict, fit).await?;
+    let ttl = create.ttl.map_or(Ttl::Off, |ttl| lifetime::starting(clock::now(), ttl, &reign.config.lifetimes));
+    let id = insert(&mut tx, (create, ttl), chosen, verdict, fit).await?;
     tx.commit().await?;
     reign.wake_all();
     Ok(id)
@@ -169,12 +172,13 @@ fn choose<'a>(create: &Create, verdicts: &'a [Verdict]) -> Result<(&'a Verdict, 
 
 async fn insert(
     tx: &mut WriteTx,
-    create: &Create,
+    (create, ttl): (&Create, Ttl),
     chosen: Chosen,
     verdict: &Verdict,
     fit: &Fit,
 ) -> Result<ContainerId, crate::store::StoreError> {
     let (id, node, name) = (ContainerId::generate(), &verdict.node, create.owner.container_name());
+    let lifetime = Lifetime { ttl, idle_stop: create.idle_stop };
     tx.insert_container(&ContainerRow {
         id,
         owner: create.owner.clone(),
@@ -184,9 +188,10 @@ async fn insert(
         protected: false,
         request_id: create.request,
         request_hash: create.hash.clone(),
-        created_at: chrono::Utc::now().timestamp_millis(),
+        created_at: clock::now(),
         generation_floor: Generation(0),
         labels: create.labels.clone(),
+        lifetime,
     })
     .await?;
     let access_revision = tx.bump_access().await?;

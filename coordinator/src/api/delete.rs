@@ -6,7 +6,7 @@ use std::time::Instant;
 use containarium_proto::{
     error::{Reason, Refusal},
     ids::{AccessRevision, ContainerId},
-    names::{NodeName, Username},
+    names::Username,
     spec::{Desired, Observed},
     v1,
 };
@@ -19,9 +19,10 @@ use super::{
 };
 use crate::{
     availability::Availability,
+    ending,
     node::live::{self, Sights, availability},
     reign::Reign,
-    store::{EventKind, Held, PlacementRow, Policy},
+    store::Held,
 };
 
 /// Records the order, unless it stands already.
@@ -31,46 +32,8 @@ pub(super) async fn order(reign: &Reign, owner: &Username) -> Result<Deleted, Re
     let Some(first) = rows.first() else { return Err(no_such_user(owner.as_str())) };
     refuse_protected(&rows, owner)?;
     let id = first.container.id;
-    let (mut revision, mut changed) = (AccessRevision(0), false);
-    let nodes = tx.reader().nodes().await?;
-    let given_up = |node: &NodeName| nodes.iter().any(|n| n.name == *node && n.policy == Policy::Retired);
-    for held in &rows {
-        let row = &held.placement;
-        if given_up(&row.node) {
-            // I7: nobody is left to confirm it.
-            revision = tx.bump_access().await?;
-            tx.end_move(id).await?;
-            tx.forget_placement(id, &row.node).await?;
-            let message = format!("it was lost with {}", row.node);
-            tx.note(&owner.container_name(), EventKind::ContainerDeleted, &message).await?;
-            changed = true;
-            continue;
-        }
-        let failed = matches!(row.observed_now(), Observed::Failed { .. });
-        if row.desired == Desired::Absent && !failed {
-            revision = revision.max(row.access_revision);
-            continue;
-        }
-        // A deletion that failed gets a new generation, so that the node tries again.
-        revision = match row.desired {
-            Desired::Absent => revision.max(row.access_revision),
-            Desired::Running | Desired::Stopped => tx.bump_access().await?,
-        };
-        let next = PlacementRow {
-            desired: Desired::Absent,
-            generation: row.generation.next(),
-            access_revision: revision,
-            change_request: None,
-            ..row.clone()
-        };
-        tx.change_order(&next).await?;
-        let message = format!("{} destroys it with its data", row.node);
-        tx.note(&owner.container_name(), EventKind::ContainerDeleting, &message).await?;
-        changed = true;
-    }
+    let (revision, changed) = ending::destroy(&mut tx, &rows, "").await?;
     if changed {
-        // Every copy goes, wherever it was going to.
-        tx.end_move(id).await?;
         tx.commit().await?;
         reign.wake_all();
     }

@@ -8,6 +8,7 @@ mod delete;
 mod drain;
 mod images;
 mod keys;
+mod lifetime;
 mod moves;
 mod nodes;
 mod parse;

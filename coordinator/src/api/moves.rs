@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     availability::Availability,
+    clock,
     moving::{self, Begin},
     node::live::{self, Sights},
     placement, placing,
@@ -93,7 +94,7 @@ pub(super) fn refuse_moving(held: &Held) -> Result<(), Refusal> {
 fn busy(held: &Held) -> Refusal {
     let (owner, name) = (&held.container.owner, held.container.owner.container_name());
     let doing = held.moving.as_ref().map(|moving| {
-        format!("moving from {} to {}, since {}", moving.source, moving.target, view::clock(moving.started_at))
+        format!("moving from {} to {}, since {}", moving.source, moving.target, clock::shown(moving.started_at))
     });
     let message = format!("{name} is busy: {}", doing.unwrap_or_default());
     Refusal::new(Reason::Busy, message)

@@ -1,6 +1,6 @@
 //! Requests as valid values: every field checked before anything is done, each refusal naming the field and the cure.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use containarium_proto::{
     convert,
@@ -9,6 +9,7 @@ use containarium_proto::{
     ids::RequestId,
     keys::KeySet,
     labels::Labels,
+    lifetime::Bounds,
     names::{NodeName, Username},
     sizes::Bytes,
     v1,
@@ -16,7 +17,10 @@ use containarium_proto::{
 use sha2::{Digest, Sha256};
 
 use super::refuse::field;
-use crate::{config::Defaults, store::Policy};
+use crate::{
+    config::{Defaults, Lifetimes},
+    store::Policy,
+};
 
 /// A create that could succeed.
 #[derive(Debug, Clone)]
@@ -33,6 +37,8 @@ pub(super) struct Create {
     pub(super) autostart: bool,
     pub(super) node: Option<NodeName>,
     pub(super) labels: Labels,
+    pub(super) ttl: Option<Duration>,
+    pub(super) idle_stop: Option<Duration>,
 }
 
 /// A change of power that could succeed.
@@ -91,6 +97,23 @@ pub(super) struct Adopt {
     pub(super) keys: KeySet,
 }
 
+/// A change of what a container does by itself that could succeed: at least one is set.
+#[derive(Debug, Clone)]
+pub(super) struct SetLifetime {
+    pub(super) request: RequestId,
+    pub(super) owner: Username,
+    pub(super) autostart: Option<bool>,
+    pub(super) ttl: Option<Limit>,
+    pub(super) idle_stop: Option<Limit>,
+}
+
+/// A bound on a time that may be taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    Off,
+    After(Duration),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Start,
@@ -98,7 +121,11 @@ pub(super) enum Action {
     Restart,
 }
 
-pub(super) fn create(request: &v1::CreateContainerRequest, defaults: &Defaults) -> Result<Create, Refusal> {
+pub(super) fn create(
+    request: &v1::CreateContainerRequest,
+    defaults: &Defaults,
+    lifetimes: &Lifetimes,
+) -> Result<Create, Refusal> {
     let keys = KeySet::from_lines(request.ssh_keys.iter().map(String::as_str));
     let node = Some(request.node.as_str()).filter(|node| !node.is_empty()).map(node).transpose()?;
     Ok(Create {
@@ -113,6 +140,8 @@ pub(super) fn create(request: &v1::CreateContainerRequest, defaults: &Defaults) 
         autostart: request.autostart,
         node,
         labels: labels(&request.labels)?,
+        ttl: request.ttl_seconds.map(|seconds| duration(&lifetimes.ttl, seconds)).transpose()?,
+        idle_stop: request.idle_stop_seconds.map(|seconds| duration(&lifetimes.idle_stop, seconds)).transpose()?,
     })
 }
 
@@ -147,6 +176,29 @@ pub(super) fn resize(request: &v1::ResizeContainerRequest) -> Result<Resize, Ref
         return Err(field("nothing to change is given", "give --cpu, --memory or --disk"));
     }
     Ok(resize)
+}
+
+pub(super) fn set_lifetime(request: &v1::SetLifetimeRequest, lifetimes: &Lifetimes) -> Result<SetLifetime, Refusal> {
+    let change = SetLifetime {
+        request: request_id(&request.request_id)?,
+        owner: user(&request.user)?,
+        autostart: request.autostart,
+        ttl: request.ttl_seconds.map(|seconds| limit(&lifetimes.ttl, seconds)).transpose()?,
+        idle_stop: request.idle_stop_seconds.map(|seconds| limit(&lifetimes.idle_stop, seconds)).transpose()?,
+    };
+    if change.autostart.is_none() && change.ttl.is_none() && change.idle_stop.is_none() {
+        return Err(field("nothing to change is given", "give --autostart, --ttl or --idle-stop"));
+    }
+    Ok(change)
+}
+
+fn limit(bounds: &Bounds, seconds: u64) -> Result<Limit, Refusal> {
+    if seconds == 0 { Ok(Limit::Off) } else { duration(bounds, seconds).map(Limit::After) }
+}
+
+fn duration(bounds: &Bounds, seconds: u64) -> Result<Duration, Refusal> {
+    let given = bounds.check(Duration::from_secs(seconds));
+    given.map_err(|e| field(e.to_string(), &format!("give one such as {}", bounds.example)))
 }
 
 pub(super) fn key_change(request: &v1::ChangeKeysRequest) -> Result<KeyChange, Refusal> {
@@ -268,12 +320,18 @@ fn hash(request: &v1::CreateContainerRequest) -> String {
         autostart,
         node,
         labels,
+        ttl_seconds,
+        idle_stop_seconds,
     } = request;
     let content =
         serde_json::json!([user, ssh_keys, format!("{cpu:?}"), memory_bytes, disk_bytes, image, autostart, node]);
-    // Only where there are some, so that a retry across an upgrade is the request it was.
+    // Only where there is something, so that a retry across an upgrade is the request it was.
     let labels = if labels.is_empty() { String::new() } else { serde_json::json!(labels).to_string() };
-    let digest = Sha256::digest(format!("{content}{labels}"));
+    let lifetime = match (ttl_seconds, idle_stop_seconds) {
+        (None, None) => String::new(),
+        some => serde_json::json!(some).to_string(),
+    };
+    let digest = Sha256::digest(format!("{content}{labels}{lifetime}"));
     digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
         // Writing to a String cannot fail.
         write!(hex, "{byte:02x}").expect("a String takes all that is written to it");
@@ -297,7 +355,7 @@ mod tests {
     #[test]
     fn each_field_is_refused_by_name_with_a_cure() {
         type Spoil = fn(&mut v1::CreateContainerRequest);
-        let cases: [(Spoil, &str); 9] = [
+        let cases: [(Spoil, &str); 12] = [
             (|r| r.request_id = "x".into(), "request id"),
             (|r| r.user = "root".into(), "reserved"),
             (|r| r.ssh_keys.clear(), "ssh key"),
@@ -307,12 +365,15 @@ mod tests {
             (|r| r.image = "a b".into(), "image"),
             (|r| r.node = "-".into(), "node name"),
             (|r| drop(r.labels.insert("GPU".into(), "true".into())), "label key"),
+            (|r| r.ttl_seconds = Some(0), "time to live"),
+            (|r| r.ttl_seconds = Some(u64::MAX), "at most 365d"),
+            (|r| r.idle_stop_seconds = Some(1799), "at least 30m"),
         ];
-        assert!(create(&request(), &Defaults::default()).is_ok());
+        assert!(create(&request(), &Defaults::default(), &Lifetimes::default()).is_ok());
         for (spoil, word) in cases {
             let mut bad = request();
             spoil(&mut bad);
-            let refusal = create(&bad, &Defaults::default()).unwrap_err();
+            let refusal = create(&bad, &Defaults::default(), &Lifetimes::default()).unwrap_err();
             assert!(refusal.message.contains(word), "{}", refusal.message);
             assert!(refusal.hint.is_some() && !refusal.message.contains('\n'), "{refusal:?}");
         }
@@ -327,5 +388,30 @@ mod tests {
         assert_ne!(hash(&one), hash(&two));
         let three = v1::CreateContainerRequest { labels: [("gpu".into(), "true".into())].into(), ..one.clone() };
         assert_ne!(hash(&one), hash(&three));
+        let one = v1::CreateContainerRequest { ttl_seconds: Some(3600), ..two.clone() };
+        assert_ne!(hash(&one), hash(&two));
+        assert_ne!(hash(&one), hash(&v1::CreateContainerRequest { idle_stop_seconds: Some(3600), ..two }));
+    }
+
+    #[test]
+    fn a_lifetime_changes_something_within_its_bounds_or_is_refused() {
+        let good = v1::SetLifetimeRequest {
+            request_id: "0192f0c1-2345-7abc-8def-0123456789ab".into(),
+            user: "alice".into(),
+            ttl_seconds: Some(8 * 3600),
+            idle_stop_seconds: Some(0),
+            ..Default::default()
+        };
+        let read = |request: &v1::SetLifetimeRequest| set_lifetime(request, &Lifetimes::default());
+        let change = read(&good).unwrap();
+        assert_eq!(change.ttl, Some(Limit::After(Duration::from_secs(8 * 3600))));
+        assert_eq!((change.idle_stop, change.autostart), (Some(Limit::Off), None));
+        let nothing = v1::SetLifetimeRequest { ttl_seconds: None, idle_stop_seconds: None, ..good.clone() };
+        let short = v1::SetLifetimeRequest { ttl_seconds: Some(299), ..good.clone() };
+        let long = v1::SetLifetimeRequest { idle_stop_seconds: Some(31 * 86400), ..good };
+        for (bad, word) in [(nothing, "nothing to change"), (short, "at least 5m"), (long, "at most 30d")] {
+            let refusal = read(&bad).unwrap_err();
+            assert!(refusal.message.contains(word) && refusal.hint.is_some(), "{refusal:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use containarium_proto::{
 };
 
 use super::{
+    lifetime::refuse_expired,
     moves::refuse_moving,
     parse::{Action, Power},
     refuse::no_such_user,
@@ -31,6 +32,10 @@ pub(super) async fn set(reign: &Reign, power: &Power) -> Result<Settled, Refusal
     if row.desired == Desired::Absent {
         return Err(Refusal::new(Reason::Busy, format!("{}'s container is being deleted", power.owner))
             .hint("there is nothing left to start or stop; see 'containarium list'"));
+    }
+    match power.action {
+        Action::Start | Action::Restart => refuse_expired(&held, &power.owner)?,
+        Action::Stop => {}
     }
     let sights = reign.sights();
     let now = live::observed(&held, &sights);

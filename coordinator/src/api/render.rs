@@ -9,11 +9,16 @@ use crate::{
     phase::Phase,
     placement::{self, Load, Loads, Score, Verdict},
     settings::NodeSettings,
-    store::{Event, Policy},
+    store::{Event, Policy, Ttl},
 };
 
 pub(super) fn container(view: &View) -> v1::Container {
     let (container, placement) = (&view.held.container, &view.held.placement);
+    let (expires_at_unix_millis, expired_at_unix_millis) = match container.lifetime.ttl {
+        Ttl::Off => (0, 0),
+        Ttl::Runs { expires_at, .. } => (expires_at, 0),
+        Ttl::Expired { expires_at, expired_at, .. } => (expires_at, expired_at),
+    };
     v1::Container {
         id: container.id.to_string(),
         name: container.owner.container_name(),
@@ -31,6 +36,10 @@ pub(super) fn container(view: &View) -> v1::Container {
         moving_to: view.held.moving.as_ref().map(|moving| moving.target.to_string()).unwrap_or_default(),
         drift: placement.drift.clone(),
         labels: container.labels.to_wire(),
+        expires_at_unix_millis,
+        expired_at_unix_millis,
+        idle_stop_seconds: container.lifetime.idle_stop.map_or(0, |limit| limit.as_secs()),
+        idle_since_unix_millis: view.idle_since.unwrap_or_default(),
     }
 }
 

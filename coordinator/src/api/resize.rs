@@ -13,6 +13,7 @@ use containarium_proto::{
 
 use super::{moves::refuse_moving, parse::Resize, power::refuse_away, refuse::no_such_user, settle::Settled, view};
 use crate::{
+    clock,
     node::{
         Drivers,
         live::{self, Sights},
@@ -146,7 +147,7 @@ pub(super) async fn refuse_busy(tx: &mut WriteTx, held: &Held, sights: &Sights) 
         Observed::Running | Observed::Stopped | Observed::AwaitingCopy | Observed::Failed { .. } => return Ok(()),
     };
     let last = tx.reader().events(&name, 1).await?.pop();
-    let since = last.map(|event| format!(", since {} ({})", view::clock(event.at), event.kind)).unwrap_or_default();
+    let since = last.map(|event| format!(", since {} ({})", clock::shown(event.at), event.kind)).unwrap_or_default();
     Err(Refusal::new(Reason::Busy, format!("{name} is busy: {doing}{since}")).hint("try again when it is done"))
 }
 

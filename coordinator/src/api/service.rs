@@ -6,7 +6,7 @@ use containarium_proto::{VERSION, v1};
 use tonic::{Request, Response, Status};
 
 use super::{
-    adopt, configure, create, delete, drain, images, keys, moves, nodes, parse, power,
+    adopt, configure, create, delete, drain, images, keys, lifetime, moves, nodes, parse, power,
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
@@ -36,6 +36,7 @@ impl v1::fleet_server::Fleet for FleetService {
     type DeleteContainerStream = ProgressStream;
     type RepairContainerStream = ProgressStream;
     type AdoptInstanceStream = ProgressStream;
+    type SetLifetimeStream = ProgressStream;
 
     #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
     async fn create_container(
@@ -43,7 +44,7 @@ impl v1::fleet_server::Fleet for FleetService {
         request: Request<v1::CreateContainerRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
         let defaults = images::defaults(&self.reign).await?;
-        let create = parse::create(request.get_ref(), &defaults)?;
+        let create = parse::create(request.get_ref(), &defaults, &self.reign.config.lifetimes)?;
         if request.get_ref().dry_run {
             return Ok(Response::new(progress::once(create::dry_run(&self.reign, &create).await?)));
         }
@@ -119,6 +120,15 @@ impl v1::fleet_server::Fleet for FleetService {
         let user = parse::user(&request.get_ref().user)?;
         let goal = delete::order(&self.reign, &user).await?;
         Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
+    async fn set_lifetime(&self, request: Request<v1::SetLifetimeRequest>) -> Result<Response<ProgressStream>, Status> {
+        let change = parse::set_lifetime(request.get_ref(), &self.reign.config.lifetimes)?;
+        Ok(Response::new(match lifetime::set(&self.reign, &change).await? {
+            lifetime::Outcome::Done(progress) => progress::once(*progress),
+            lifetime::Outcome::Waiting(goal) => progress::follow(self.reign.clone(), goal),
+        }))
     }
 
     #[tracing::instrument(skip_all, fields(node = request.get_ref().name))]

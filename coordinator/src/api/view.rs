@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
-
 use crate::{
+    clock,
     node::live::{Sight, Sights, availability, observed},
     phase::{Phase, Seen},
     store::{Held, MovePhase, Moving},
@@ -16,6 +15,8 @@ pub(super) struct View {
     pub(super) held: Held,
     pub(super) phase: Phase,
     pub(super) detail: String,
+    /// Since when it has not been used, as its node says.
+    pub(super) idle_since: Option<i64>,
 }
 
 pub(super) fn view(held: Held, sights: &Sights) -> View {
@@ -34,7 +35,8 @@ pub(super) fn view(held: Held, sights: &Sights) -> View {
         None => (phase, detail),
         Some(moving) => while_moving(moving, (phase, detail)),
     };
-    View { held, phase, detail }
+    let idle_since = sights.get(&row.node).and_then(|sight| sight.idle_since(row.container, row.generation));
+    View { held, phase, detail, idle_since }
 }
 
 /// It stops for the last pass of the copy, and is not `Stopped` in any sense that its user would give the word.
@@ -65,15 +67,6 @@ pub(super) fn principal(rows: Vec<Held>) -> Vec<Held> {
 
 /// "2026-11-23 10:00:00 UTC"
 pub(super) fn last_heard(sight: Option<&Sight>) -> String {
-    let at = sight.and_then(|s| s.last_seen_at).and_then(DateTime::<Utc>::from_timestamp_millis);
-    at.map_or_else(|| "before this coordinator started".to_owned(), shown)
-}
-
-/// The same of any time, in unix milliseconds.
-pub(super) fn clock(unix_millis: i64) -> String {
-    DateTime::<Utc>::from_timestamp_millis(unix_millis).map(shown).unwrap_or_default()
-}
-
-fn shown(at: DateTime<Utc>) -> String {
-    at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+    let at = sight.and_then(|s| s.last_seen_at);
+    at.map_or_else(|| "before this coordinator started".to_owned(), clock::shown)
 }

@@ -11,6 +11,7 @@ use containarium_proto::{
 
 use super::plan::Step;
 use crate::{
+    clock,
     placement::{self, Demand, Fit, Resources, Verdict},
     placing,
     reign::Reign,
@@ -64,7 +65,7 @@ pub(crate) async fn begin(reign: &Reign, tx: &mut WriteTx, begin: &Begin) -> Res
         ..source.clone()
     };
     tx.insert_placement(&arriving).await?;
-    let now = now();
+    let now = clock::now();
     let row = MoveRow {
         container: source.container,
         source: source.node.clone(),
@@ -140,7 +141,7 @@ pub(super) async fn change(reign: &Reign, planned_on: &MoveRow, step: Step) -> R
                 let generation = placement.generation.next();
                 tx.change_order(&PlacementRow { generation, desired: Desired::Stopped, ..placement.clone() }).await?;
             }
-            let stopped_at = Some(now());
+            let stopped_at = Some(clock::now());
             tx.update_move(&MoveRow { phase: MovePhase::Stopping, stopped_at, ..row }).await?;
         }
         Step::LastPass(pass) => {
@@ -154,7 +155,7 @@ pub(super) async fn change(reign: &Reign, planned_on: &MoveRow, step: Step) -> R
                 let generation = placement.generation.next();
                 tx.change_order(&PlacementRow { generation, desired: Desired::Absent, ..placement.clone() }).await?;
             }
-            let row = MoveRow { phase: MovePhase::Cleaning, answered_at: Some(now()), ..row };
+            let row = MoveRow { phase: MovePhase::Cleaning, answered_at: Some(clock::now()), ..row };
             tx.update_move(&row).await?;
             if let Some(target) = target {
                 note_moved(&mut tx, &row, target).await?;
@@ -260,8 +261,4 @@ pub(crate) async fn without(tx: &mut WriteTx, container: ContainerId, lost: &Nod
         }
         MovePhase::Starting | MovePhase::Cleaning | MovePhase::Cancelling => Ok(()),
     }
-}
-
-fn now() -> i64 {
-    chrono::Utc::now().timestamp_millis()
 }

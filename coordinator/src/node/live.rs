@@ -63,6 +63,12 @@ impl Sight {
     pub(crate) fn observed(&self, id: ContainerId, generation: Generation) -> Option<&Observed> {
         self.containers.get(&id).filter(|c| c.generation == generation).map(|c| &c.observed)
     }
+
+    /// Since when a container that runs under this very generation has not been used.
+    pub(crate) fn idle_since(&self, id: ContainerId, generation: Generation) -> Option<i64> {
+        let runs = |c: &&ContainerReport| c.generation == generation && c.observed == Observed::Running;
+        self.containers.get(&id).filter(runs).and_then(|c| c.idle_since)
+    }
 }
 
 /// What is known of every node at one moment.

@@ -51,8 +51,8 @@ impl WriteTx {
             .bind(to_json("labels", &container.labels)?)
             .execute(self.connection())
             .await
-            .map(drop)
-            .map_err(failed("inserting a container"))
+            .map_err(failed("inserting a container"))?;
+        self.set_lifetime(container.id, &container.lifetime).await
     }
 
     pub(crate) async fn insert_placement(&mut self, placement: &PlacementRow) -> Result<(), StoreError> {

@@ -13,6 +13,7 @@
 mod containers;
 mod events;
 mod lease;
+mod lifetimes;
 mod lock;
 mod moves;
 mod nodes;
@@ -32,6 +33,7 @@ use tokio::sync::Mutex;
 
 pub(crate) use events::{Event, EventKind};
 pub(crate) use lease::Fence;
+pub(crate) use lifetimes::{Lifetime, Ttl};
 pub(crate) use lock::StateLock;
 pub(crate) use moves::{MovePhase, MoveRow};
 pub(crate) use nodes::NodeFacts;
@@ -139,6 +141,7 @@ fn migrator() -> Migrator {
         one(2, "protected", include_str!("../../migrations/0002_protected.sql")),
         one(3, "move", include_str!("../../migrations/0003_move.sql")),
         one(4, "node_settings_labels", include_str!("../../migrations/0004_node_settings_labels.sql")),
+        one(5, "lifetime", include_str!("../../migrations/0005_lifetime.sql")),
         one(7, "drift", include_str!("../../migrations/0007_drift.sql")),
         one(8, "default_image", include_str!("../../migrations/0008_default_image.sql")),
     ])

@@ -15,7 +15,7 @@ use ipnet::Ipv4Net;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{ColumnIndex, Row, any::AnyRow};
 
-use super::{MovePhase, StoreError, failed};
+use super::{Lifetime, MovePhase, StoreError, failed, lifetimes};
 use crate::{placement::Resources, settings::NodeSettings};
 
 /// The operator's word on a node.
@@ -88,6 +88,7 @@ pub(crate) struct ContainerRow {
     pub(crate) generation_floor: Generation,
     /// What its node must carry when it is placed.
     pub(crate) labels: Labels,
+    pub(crate) lifetime: Lifetime,
 }
 
 /// What one node was told to hold, and what was last durably seen of it there.
@@ -275,6 +276,7 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
         created_at: signed(row, "created_at")?,
         generation_floor: Generation(number(row, "generation_floor")?),
         labels: json(row, "labels")?,
+        lifetime: lifetimes::lifetime(row)?,
     };
     let change_request = match text(row, "change_request")?.as_str() {
         "" => None,

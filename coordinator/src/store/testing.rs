@@ -25,6 +25,7 @@ pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
         created_at: 1,
         generation_floor: Generation(0),
         labels: Default::default(),
+        lifetime: Default::default(),
     };
     let placement = PlacementRow {
         container: id,

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use containarium_proto::{
     cpu::Cpu,
@@ -89,6 +89,34 @@ async fn what_is_written_is_read_back_the_same_also_by_the_next_process() {
     assert_eq!((row.settings, row.labels), (settings, labels));
     let fleet = reader.fleet().await.unwrap();
     assert_eq!((fleet.id, fleet.term), (id, Term(1)), "a fleet is founded once");
+}
+
+#[tokio::test]
+async fn every_lifetime_is_read_back_and_grace_counts_only_where_something_expired_unprotected() {
+    let db = db().await;
+    let expired = Ttl::Expired { expires_at: 5, expired_at: 7, graced: Duration::from_millis(30), kept_noted: true };
+    let lives = [
+        ("ann", Lifetime::default()),
+        ("ben", Lifetime { ttl: Ttl::Runs { expires_at: 9, warn_at: Some(8) }, idle_stop: None }),
+        ("cat", Lifetime { ttl: Ttl::Runs { expires_at: 9, warn_at: None }, idle_stop: Some(Duration::from_secs(3)) }),
+        ("dan", Lifetime { ttl: expired, idle_stop: None }),
+        ("eve", Lifetime { ttl: expired, idle_stop: None }),
+    ];
+    for (last, (user, lifetime)) in (2..).zip(lives) {
+        let mut held = held(user, "jump-1", last);
+        (held.container.lifetime, held.container.protected) = (lifetime, user == "eve");
+        db.insert(&held).await.unwrap();
+    }
+    let read: Vec<_> = db.all().await.iter().map(|held| held.container.lifetime).collect();
+    assert_eq!(read, lives.map(|(_, lifetime)| lifetime));
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    tx.count_grace(Duration::from_millis(12)).await.unwrap();
+    tx.commit().await.unwrap();
+    let graced = Ttl::Expired { expires_at: 5, expired_at: 7, graced: Duration::from_millis(42), kept_noted: true };
+    let mut found = db.store.reader().await.unwrap().with_lifetime().await.unwrap();
+    found.sort_by(|a, b| a.container.owner.as_str().cmp(b.container.owner.as_str()));
+    let found: Vec<_> = found.iter().map(|held| (held.container.owner.as_str(), held.container.lifetime.ttl)).collect();
+    assert_eq!(found, [("ben", lives[1].1.ttl), ("cat", lives[2].1.ttl), ("dan", graced), ("eve", expired)]);
 }
 
 #[tokio::test]

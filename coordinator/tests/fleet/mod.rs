@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use containarium_coordinator::{Config, CoordinatorError, Defaults, Overcommit, Timings, run};
+use containarium_coordinator::{Config, CoordinatorError, Defaults, Lifetimes, Overcommit, Timings, run};
 use containarium_proto::{
     error::Refusal,
     pki::{CertsDir, GenerateOptions, generate},
@@ -222,7 +222,10 @@ pub(crate) fn config(dir: &Path) -> Config {
             pending_after: Duration::from_secs(5),
             stream_limit: Duration::from_secs(30),
             image_patience: Duration::from_secs(3600),
+            lifetimes_every: Duration::from_millis(100),
+            delete_settle: Duration::from_millis(300),
         },
+        lifetimes: Lifetimes::default(),
     }
 }
 

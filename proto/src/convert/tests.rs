@@ -61,13 +61,14 @@ fn every_observation_survives_the_wire() {
         Observed::Converging { step: Step { index: 2, total: 5, title: "starting".into() } },
         Observed::Failed { error: "no space left".into(), permanent: true },
     ];
-    for observed in seen {
+    for (observed, idle_since) in seen.into_iter().zip([None, Some(1_750_000_000_123)].into_iter().cycle()) {
         let report = ContainerReport {
             id: ContainerId::generate(),
             name: "a-container".into(),
             generation: Generation(1),
             observed,
             drift: vec!["limits.memory is 1, ordered 2".into()],
+            idle_since,
         };
         assert_eq!(container_report_from_wire(&container_report_to_wire(&report)).unwrap(), report);
     }

@@ -1,6 +1,7 @@
 //! The real host: this machine's Incus, accounts and sshd. Effects only; every decision is made above.
 
 mod accounts;
+mod activity;
 mod copies;
 mod files;
 mod foreign;
@@ -32,7 +33,7 @@ use tokio::{
 };
 
 use self::incus::Incus;
-use super::{Accounts, Host, HostError, Instance, Network, StopMode, shape::Place};
+use super::{Accounts, Activity, Host, HostError, Instance, Network, StopMode, shape::Place};
 
 /// A container boots in a second; one of fifty that boot at once after a power cut, in a minute.
 const SSH: Duration = Duration::from_secs(120);
@@ -229,5 +230,9 @@ impl Host for LinuxHost {
     async fn remove_account(&self, fleet: FleetId, username: &str) -> Result<(), HostError> {
         let _writing = self.accounts.lock().await;
         accounts::remove(fleet, username).await
+    }
+
+    async fn activity(&self, name: &str) -> Result<Option<Activity>, HostError> {
+        self.read_activity(name).await
     }
 }

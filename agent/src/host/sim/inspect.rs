@@ -12,7 +12,7 @@ use super::{
     instance::{NETWORK, POOL},
 };
 use crate::host::{
-    Instance, Power,
+    Activity, Instance, Power,
     shape::{Device, Shape},
 };
 
@@ -119,6 +119,11 @@ impl SimHost {
     /// What every container uses.
     pub fn set_usage(&self, usage: Usage) {
         self.memory().usage = usage;
+    }
+
+    /// How a container is used from now on, while it runs. One that nobody spoke of is not used at all.
+    pub fn set_activity(&self, name: &str, activity: Activity) {
+        self.memory().activity.insert(name.to_owned(), activity);
     }
 
     /// Whether the sshd in the containers answers.

@@ -60,6 +60,7 @@ pub(crate) struct State {
     pub(crate) retired: Vec<(String, String)>,
     pub(crate) nodes: Vec<v1::Node>,
     pub(crate) configures: Vec<v1::ConfigureNodeRequest>,
+    pub(crate) lifetimes: Vec<v1::SetLifetimeRequest>,
 }
 
 /// Listens on a socket of its own; dropping or stopping it breaks every connection, as a killed process would.
@@ -174,6 +175,7 @@ impl Fleet for Fake {
     type DeleteContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type RepairContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type AdoptInstanceStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type SetLifetimeStream = BoxStream<'static, Result<v1::Progress, Status>>;
 
     async fn create_container(
         &self,
@@ -233,6 +235,20 @@ impl Fleet for Fake {
         state.containers.retain(|container| container.user != request.user);
         state.deletes.push(request);
         Ok(Response::new(played(vec![Step::say(super::progress(1, 1, "deleted"))])))
+    }
+
+    async fn set_lifetime(
+        &self,
+        request: Request<v1::SetLifetimeRequest>,
+    ) -> Result<Response<Self::SetLifetimeStream>, Status> {
+        let request = request.into_inner();
+        let mut state = self.open()?;
+        let found = state.containers.iter().find(|container| container.user == request.user).cloned();
+        let container =
+            found.ok_or_else(|| Refusal::new(Reason::NotFound, format!("{} has no machine", request.user)))?;
+        state.lifetimes.push(request);
+        let last = v1::Progress { container: Some(container), ..super::progress(1, 1, "set") };
+        Ok(Response::new(played(vec![Step::say(last)])))
     }
 
     async fn add_node(&self, _: Request<v1::AddNodeRequest>) -> Result<Response<v1::Node>, Status> {

@@ -13,7 +13,8 @@ fn held(desired: Desired, generation: u64) -> Held {
 
 fn report(held: &Held, generation: u64, observed: Observed) -> ContainerReport {
     let name = held.container.owner.container_name();
-    ContainerReport { id: held.container.id, name, generation: Generation(generation), observed, drift: Vec::new() }
+    let (id, generation, drift) = (held.container.id, Generation(generation), Vec::new());
+    ContainerReport { id, name, generation, observed, drift, idle_since: None }
 }
 
 fn ordered(held: &Held, reports: &[ContainerReport]) -> usize {

@@ -1,0 +1,63 @@
+//! When a machine starts and stops by itself: `set`, and the values that `create` takes too.
+
+use std::time::Duration;
+
+use clap::{ArgGroup, Args as ClapArgs, ValueEnum};
+use containarium_proto::{
+    lifetime::{Bounds, IDLE_STOP, TTL},
+    names::Username,
+};
+
+use super::user;
+
+/// Change when a machine starts and stops by itself; what is not given stays.
+#[derive(Debug, ClapArgs)]
+// Not #[group]: that one holds every argument, so the user name alone would do.
+#[command(group = ArgGroup::new("lifetime").required(true).multiple(true).args(["autostart", "ttl", "idle_stop"]))]
+pub struct Set {
+    /// User name; alice-container is understood too.
+    #[arg(value_parser = user)]
+    pub user: Username,
+    /// Whether the machine starts when its server starts.
+    #[arg(long, value_enum)]
+    pub autostart: Option<Switch>,
+    /// Stop it this long from now, such as 8h or 30days, and delete it a grace later; off: never.
+    #[arg(long, value_parser = limit(TTL), value_name = "DURATION|off")]
+    pub ttl: Option<Limit>,
+    /// Stop it after this long without an ssh session or use of CPU, such as 12h; off: never.
+    #[arg(long, value_parser = limit(IDLE_STOP), value_name = "DURATION|off")]
+    pub idle_stop: Option<Limit>,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+/// A duration, or that there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// None.
+    Off,
+    /// This long.
+    After(Duration),
+}
+
+pub(super) fn ttl(text: &str) -> Result<Duration, String> {
+    TTL.parse(text).map_err(|error| error.to_string())
+}
+
+pub(super) fn idle_stop(text: &str) -> Result<Duration, String> {
+    IDLE_STOP.parse(text).map_err(|error| error.to_string())
+}
+
+fn limit(bounds: Bounds) -> impl Fn(&str) -> Result<Limit, String> + Clone + Send + Sync + 'static {
+    move |text| match text {
+        "off" => Ok(Limit::Off),
+        text => bounds.parse(text).map(Limit::After).map_err(|error| format!("{error}, or off")),
+    }
+}
