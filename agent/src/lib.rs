@@ -21,6 +21,7 @@ mod membership;
 pub mod plan;
 mod run;
 mod service;
+mod usage;
 mod watch;
 mod worker;
 

@@ -18,6 +18,7 @@ use crate::{
     host::{Host, HostError, Power},
     ledger::{Ledger, Refused},
     membership::Membership,
+    usage,
 };
 
 pub(crate) struct Service<H> {
@@ -96,7 +97,21 @@ impl<H: Host> Agent for Service<H> {
         let order = self.ordered(id)?;
         let usage = self.host.usage(&order.name).await.map_err(unavailable)?;
         let usage = usage.ok_or_else(|| not_here(id))?;
-        Ok(Response::new(v1::Usage { memory_bytes: usage.memory.0, disk_bytes: usage.disk.map(|disk| disk.0) }))
+        Ok(Response::new(convert::usage_to_wire(&usage)))
+    }
+
+    async fn list_usages(
+        &self,
+        request: Request<v1::ListUsagesRequest>,
+    ) -> Result<Response<v1::ListUsagesResponse>, Status> {
+        let request = request.into_inner();
+        let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
+        self.membership.admit(sender).await?;
+        let wait = Duration::from_millis(request.max_wait_millis.into()).min(self.observe_max);
+        let running = self.ledger.running().into_iter().map(|order| (order.id, order.name)).collect();
+        let usages = usage::sample(&*self.host, running, wait).await;
+        let usages = usages.iter().map(|(id, sample)| convert::usage_of_to_wire(*id, sample)).collect();
+        Ok(Response::new(v1::ListUsagesResponse { usages }))
     }
 
     async fn offer_copy(&self, request: Request<v1::OfferCopyRequest>) -> Result<Response<v1::CopyOffer>, Status> {

@@ -12,7 +12,7 @@ use containarium_agent::{
 use containarium_proto::{
     convert,
     ids::{ContainerId, FleetId, Generation, Term},
-    node::{Order, Sender},
+    node::{Order, Sender, Usage},
     pki::{CertsDir, GenerateOptions, generate},
     sizes::Bytes,
     spec::{Desired, Spec},
@@ -337,6 +337,44 @@ fn accounts_become_exactly_the_set_and_strangers_stay() {
         let stale = client.sync_access(sync(1, vec![])).await.unwrap_err();
         assert_eq!(stale.code(), Code::Aborted);
         assert_eq!(node.host.accounts_now().len(), 1);
+    });
+    process.kill();
+}
+
+#[test]
+fn the_use_of_all_that_runs_is_told_in_one_answer_with_when_it_was_read() {
+    let node = Node::new();
+    node.host.add_foreign_instance("stranger");
+    let (process, address) = node.start();
+    let (alice, bob) = (ContainerId::generate(), ContainerId::generate());
+    block_on(async {
+        let mut client = node.dial(address).await;
+        let ask =
+            v1::ListUsagesRequest { sender: Some(convert::sender_to_wire(node.sender(1))), max_wait_millis: 5000 };
+        node.apply(&mut client, 1, &order(alice, Desired::Running, 1)).await.unwrap();
+        node.until(&mut client, Observed::Running).await;
+        let stopped = Order {
+            name: "bob-container".into(),
+            owner: "bob".parse().unwrap(),
+            address: "10.100.1.3".parse().unwrap(),
+            ..order(bob, Desired::Stopped, 1)
+        };
+        node.apply(&mut client, 1, &stopped).await.unwrap();
+        let mut last = Duration::ZERO;
+        for seconds in [1, 2] {
+            let cpu = Some(Duration::from_secs(seconds));
+            let used = Usage { memory: Bytes(3 << 20), disk: None, cpu };
+            node.host.set_usage(used);
+            let answer = client.list_usages(ask.clone()).await.unwrap().into_inner();
+            let usages: Vec<_> = answer.usages.iter().map(|u| convert::usage_of_from_wire(u).unwrap()).collect();
+            let (id, sample) = usages[0];
+            assert_eq!((usages.len(), id, sample.usage), (1, alice, used));
+            assert!(sample.at > last, "the node's clock goes on");
+            last = sample.at;
+        }
+        let stranger = Sender { fleet: FleetId::generate(), term: Term(9) };
+        let foreign = v1::ListUsagesRequest { sender: Some(convert::sender_to_wire(stranger)), ..ask };
+        assert_eq!(client.list_usages(foreign).await.unwrap_err().code(), Code::FailedPrecondition);
     });
     process.kill();
 }

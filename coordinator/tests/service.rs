@@ -291,7 +291,7 @@ async fn only_clients_may_call_and_root_may_use_the_socket() {
     let tls = CertsDir::new(fleet.certs()).coordinator_to_agent(&"localhost".parse().unwrap()).unwrap();
     let channel = Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls).unwrap().connect_lazy();
     let mut stranger = v1::fleet_client::FleetClient::new(channel);
-    let refused = stranger.list_containers(v1::ListContainersRequest {}).await.unwrap_err();
+    let refused = stranger.list_containers(v1::ListContainersRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused:?}");
 
     let socket = fleet.dir.path().join("socket");

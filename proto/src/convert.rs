@@ -2,6 +2,7 @@
 //! make a valid value is refused with the name of the field.
 
 mod adopt;
+mod usage;
 
 use std::{fmt::Display, net::Ipv4Addr, num::NonZeroU32, str::FromStr};
 
@@ -16,6 +17,9 @@ use crate::{
 };
 
 pub use adopt::{foreign_from_wire, foreign_to_wire, licence_from_wire, licence_to_wire};
+pub use usage::{
+    usage_from_wire, usage_of_from_wire, usage_of_to_wire, usage_sample_from_wire, usage_sample_to_wire, usage_to_wire,
+};
 
 /// A message that broke the contract.
 #[derive(Debug, thiserror::Error)]

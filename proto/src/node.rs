@@ -1,7 +1,7 @@
 //! Orders that a coordinator gives a node, and what a node reports back: the valid forms of the messages of
 //! `agent.proto`.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr, num::NonZeroU32};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, num::NonZeroU32, time::Duration};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -153,6 +153,17 @@ pub struct Usage {
     pub memory: Bytes,
     /// Of its root disk; none: the storage cannot tell.
     pub disk: Option<Bytes>,
+    /// CPU time of all its processes since it was started; none: the kernel did not say.
+    pub cpu: Option<Duration>,
+}
+
+/// The use of one container, with when it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsageSample {
+    /// What it used.
+    pub usage: Usage,
+    /// On the node's own clock since it booted: restarts of the agent and changes of the date leave it alone.
+    pub at: Duration,
 }
 
 /// How a node lets another one fetch a golden image.

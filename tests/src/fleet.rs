@@ -469,7 +469,7 @@ impl Fleet {
     #[must_use]
     pub fn list(&self) -> Vec<v1::Container> {
         let mut client = self.client();
-        let answer = self.caller.block_on(client.list_containers(v1::ListContainersRequest {}));
+        let answer = self.caller.block_on(client.list_containers(v1::ListContainersRequest::default()));
         answer.expect("the list answers").into_inner().containers
     }
 

@@ -9,3 +9,4 @@ pub mod fleet;
 pub mod invariants;
 pub mod lab;
 pub mod lab_check;
+mod views;

@@ -160,7 +160,7 @@ fn limits_change_without_a_restart_and_give_back_what_they_took() {
     assert_eq!(resize(None, Some(8 << 30), None).unwrap().container.unwrap().generation, bigger.generation);
 
     let host = fleet.nodes.iter().find(|node| node.name == home.node).unwrap().host.clone();
-    host.set_usage(Usage { memory: Bytes(3 << 30), disk: Some(Bytes(5_000_000_000)) });
+    host.set_usage(Usage { memory: Bytes(3 << 30), disk: Some(Bytes(5_000_000_000)), ..Usage::default() });
     let below = refusal(&resize(None, Some(2 << 30), None).unwrap_err());
     assert_eq!(below.reason, Reason::Refused);
     assert!(below.message.contains("3GiB") && below.message.contains("2GiB"), "{below}");
@@ -350,4 +350,25 @@ fn a_strangers_instance_is_left_alone_and_the_create_can_be_deleted() {
     fleet.delete("alice").unwrap();
     assert!(fleet.nodes[0].host.instances_now()["alice-container"].seen.stamp.is_none());
     settle(&fleet);
+}
+
+#[test]
+fn use_is_known_of_what_runs_on_the_nodes_that_answer() {
+    let mut fleet = Fleet::of_nodes(2);
+    for user in ["alice", "bob", "carol"] {
+        fleet.create(Fleet::request(user)).unwrap();
+    }
+    fleet.power("carol", PowerAction::Stop).unwrap();
+    let used = Usage { memory: Bytes(3 << 20), disk: Some(Bytes(7)), cpu: Some(Duration::from_secs(5)) };
+    fleet.nodes[0].host.set_usage(used);
+    let sampled = |fleet: &Fleet| -> BTreeMap<String, Option<Usage>> {
+        let sample = |s: v1::UsageSample| convert::usage_sample_from_wire(&s).unwrap().usage;
+        fleet.usage().containers.into_iter().map(|c| (c.user, c.sample.map(sample))).collect()
+    };
+    let of = |list: [Option<Usage>; 3]| ["alice", "bob", "carol"].map(String::from).into_iter().zip(list).collect();
+    assert_eq!(sampled(&fleet), of([Some(used), Some(Usage::default()), None]));
+    fleet.kill_agent(0);
+    fleet.until_node("jump-1", Availability::Offline);
+    assert_eq!(sampled(&fleet), of([None, Some(Usage::default()), None]));
+    assert_eq!(fleet.usage().notes[0].node, "jump-1");
 }

@@ -27,7 +27,10 @@ pub(crate) async fn list(client: &Client, format: Format, wanted: &List) -> Resu
         refuse_unknown(client, &wanted.node).await?;
     }
     let answer = client
-        .read(v1::ListContainersRequest {}, |mut fleet, request| async move { fleet.list_containers(request).await })
+        .read(
+            v1::ListContainersRequest::default(),
+            |mut fleet, request| async move { fleet.list_containers(request).await },
+        )
         .await?;
     let mut containers: Vec<Container> = answer.containers.iter().map(Container::from).collect();
     containers.retain(|container| matches(wanted, container));

@@ -9,6 +9,7 @@ mod drain;
 mod images;
 mod keys;
 mod lifetime;
+mod list;
 mod moves;
 mod nodes;
 mod parse;
@@ -22,6 +23,9 @@ mod resize;
 mod serve;
 mod service;
 mod settle;
+mod usage;
 mod view;
+mod watch;
+mod watch_events;
 
 pub(crate) use serve::{Listeners, serve};

@@ -15,12 +15,16 @@ use containarium_proto::{
     v1,
 };
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::refuse::field;
 use crate::{
     config::{Defaults, Lifetimes},
     store::Policy,
 };
+
+/// More than this is clamped: a page with every key of every user stays far below what one message may hold.
+const MAX_PAGE: u32 = 500;
 
 /// A create that could succeed.
 #[derive(Debug, Clone)]
@@ -58,6 +62,15 @@ pub(super) struct Resize {
     pub(super) memory: Option<Bytes>,
     pub(super) disk: Option<Bytes>,
     pub(super) force: bool,
+}
+
+/// A part of the list of containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Page {
+    /// The last user of the page before.
+    pub(super) after: Option<Username>,
+    /// How many; none: all.
+    pub(super) size: Option<u32>,
 }
 
 /// A change of keys that could succeed.
@@ -246,6 +259,29 @@ pub(super) fn adopt(request: &v1::AdoptInstanceRequest) -> Result<Adopt, Refusal
     })
 }
 
+pub(super) fn page(request: &v1::ListContainersRequest) -> Result<Page, Refusal> {
+    let v1::ListContainersRequest { page_size, page_token } = request;
+    let after = match page_token.as_str() {
+        "" => None,
+        token => Some(token.parse().map_err(|_| {
+            let message = format!("page token '{}' is not one that a list gave", shown(token));
+            field(message, "give the next_page_token of the page before, or none")
+        })?),
+    };
+    Ok(Page { after, size: (*page_size > 0).then(|| (*page_size).min(MAX_PAGE)) })
+}
+
+/// Where a follower of the events has come to; none: it begins.
+pub(super) fn cursor(text: &str) -> Result<Option<Uuid>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        let message = format!("'{}' is not a place in the events", shown(text));
+        field(message, "give the cursor of the answer before, or none")
+    })
+}
+
 fn cpu(wire: &v1::Cpu) -> Result<Cpu, Refusal> {
     convert::cpu_from_wire(wire).map_err(|e| field(e.to_string(), "give --cpu 4, 2-4, 1.5 or 250m"))
 }
@@ -377,6 +413,18 @@ mod tests {
             assert!(refusal.message.contains(word), "{}", refusal.message);
             assert!(refusal.hint.is_some() && !refusal.message.contains('\n'), "{refusal:?}");
         }
+    }
+
+    #[test]
+    fn pages_and_cursors_are_those_that_were_given() {
+        let ask = |page_size, token: &str| page(&v1::ListContainersRequest { page_size, page_token: token.into() });
+        assert_eq!(ask(0, "").unwrap(), Page { after: None, size: None });
+        assert_eq!(ask(u32::MAX, "bob").unwrap(), Page { after: Some("bob".parse().unwrap()), size: Some(MAX_PAGE) });
+        assert!(ask(1, "no token").unwrap_err().message.contains("'no token'"));
+        assert_eq!(cursor("").unwrap(), None);
+        let id = Uuid::now_v7();
+        assert_eq!(cursor(&id.to_string()).unwrap(), Some(id));
+        assert!(cursor("yesterday\n").unwrap_err().message.contains("'yesterday\\n'"));
     }
 
     #[test]

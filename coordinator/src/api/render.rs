@@ -39,7 +39,20 @@ pub(super) fn container(view: &View) -> v1::Container {
         expires_at_unix_millis,
         expired_at_unix_millis,
         idle_stop_seconds: container.lifetime.idle_stop.map_or(0, |limit| limit.as_secs()),
-        idle_since_unix_millis: view.idle_since.unwrap_or_default(),
+        // To the second: nodes count it back from now each time, and a watch must not take that for news.
+        idle_since_unix_millis: view.idle_since.map_or(0, |since| since - since % 1000),
+    }
+}
+
+pub(super) fn usage(view: &View, sample: Option<v1::UsageSample>) -> v1::ContainerUsage {
+    let (container, placement) = (&view.held.container, &view.held.placement);
+    v1::ContainerUsage {
+        name: container.owner.container_name(),
+        user: container.owner.to_string(),
+        node: placement.node.to_string(),
+        phase: phase(view.phase).into(),
+        spec: Some(convert::spec_to_wire(&placement.spec)),
+        sample,
     }
 }
 

@@ -23,7 +23,7 @@ use tonic::{
 };
 use tower::limit::GlobalConcurrencyLimitLayer;
 
-use super::service::FleetService;
+use super::{service::FleetService, watch::Places};
 use crate::{config::Config, error::CoordinatorError, node::Drivers, reign::Reign};
 
 /// An answer, or a stream's first byte. Above the longest wait of ours, for the first round of observation.
@@ -77,7 +77,7 @@ pub(crate) async fn serve(
     listeners: Listeners,
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
-    let service = FleetServer::new(FleetService { reign, drivers });
+    let service = FleetServer::new(FleetService { reign, drivers, watches: Places::new() });
     let limit = GlobalConcurrencyLimitLayer::new(MAX_CALLS);
     let failed = |action: &str, error: tonic::transport::Error| CoordinatorError::Serve {
         action: action.to_owned(),

@@ -6,11 +6,13 @@ use containarium_proto::{VERSION, v1};
 use tonic::{Request, Response, Status};
 
 use super::{
-    adopt, configure, create, delete, drain, images, keys, lifetime, moves, nodes, parse, power,
+    adopt, configure, create, delete, drain, images, keys, lifetime, list, moves, nodes, parse, power,
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
-    render, repair, resize, view,
+    render, repair, resize, usage, view,
+    watch::{Places, WatchStream},
+    watch_events::Followed,
 };
 use crate::{node::Drivers, reign::Reign};
 
@@ -23,6 +25,7 @@ const EVENTS_OF_ONE: u32 = 20;
 pub(super) struct FleetService {
     pub(super) reign: Arc<Reign>,
     pub(super) drivers: Arc<Drivers>,
+    pub(super) watches: Places,
 }
 
 #[tonic::async_trait]
@@ -37,6 +40,8 @@ impl v1::fleet_server::Fleet for FleetService {
     type RepairContainerStream = ProgressStream;
     type AdoptInstanceStream = ProgressStream;
     type SetLifetimeStream = ProgressStream;
+    type WatchContainersStream = WatchStream<v1::ListContainersResponse>;
+    type WatchEventsStream = WatchStream<v1::WatchEventsResponse>;
 
     #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
     async fn create_container(
@@ -55,13 +60,10 @@ impl v1::fleet_server::Fleet for FleetService {
     #[tracing::instrument(skip_all)]
     async fn list_containers(
         &self,
-        _: Request<v1::ListContainersRequest>,
+        request: Request<v1::ListContainersRequest>,
     ) -> Result<Response<v1::ListContainersResponse>, Status> {
-        let rows = self.reign.store.reader().await?.all().await?;
-        let sights = self.reign.sights();
-        let rows = view::principal(rows).into_iter();
-        let containers = rows.map(|held| render::container(&view::view(held, &sights))).collect();
-        Ok(Response::new(v1::ListContainersResponse { containers }))
+        let page = parse::page(request.get_ref())?;
+        Ok(Response::new(list::page(&self.reign, &page).await?))
     }
 
     #[tracing::instrument(skip_all, fields(user = request.get_ref().user))]
@@ -254,5 +256,31 @@ impl v1::fleet_server::Fleet for FleetService {
     async fn configure_node(&self, request: Request<v1::ConfigureNodeRequest>) -> Result<Response<v1::Node>, Status> {
         let wanted = configure::parse(request.get_ref())?;
         Ok(Response::new(configure::set(&self.reign, &wanted).await?))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn watch_containers(
+        &self,
+        request: Request<v1::ListContainersRequest>,
+    ) -> Result<Response<Self::WatchContainersStream>, Status> {
+        let page = parse::page(request.get_ref())?;
+        Ok(Response::new(self.watches.watch(self.reign.clone(), list::Watched::new(&page)?)?))
+    }
+
+    #[tracing::instrument(skip_all, fields(subject = request.get_ref().subject))]
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let followed = Followed::new(request.into_inner())?;
+        Ok(Response::new(self.watches.watch(self.reign.clone(), followed)?))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn list_usage(
+        &self,
+        request: Request<v1::ListUsageRequest>,
+    ) -> Result<Response<v1::ListUsageResponse>, Status> {
+        Ok(Response::new(usage::list(&self.reign, &self.drivers, &request.get_ref().nodes).await?))
     }
 }

@@ -12,9 +12,8 @@ use containarium_proto::{
     convert::{self, ConvertError},
     ids::{AccessRevision, ContainerId, Generation},
     names::NodeName,
-    node::{Account, ContainerReport, CopyOffer, CopyPass, Foreign, NodeReport, Sender, Usage},
+    node::{Account, ContainerReport, CopyOffer, CopyPass, Foreign, NodeReport, Sender, Usage, UsageSample},
     pki::{CertsDir, PkiError},
-    sizes::Bytes,
     spec::{Fingerprint, Image},
     v1::{self, agent_client::AgentClient as Wire},
 };
@@ -153,7 +152,7 @@ impl AgentClient {
         let request = v1::GetUsageRequest { sender, container_id: container.to_string() };
         let mut wire = self.wire()?;
         match within(self.timings.rpc_deadline, wire.get_usage(request)).await {
-            Ok(usage) => Ok(Some(Usage { memory: Bytes(usage.memory_bytes), disk: usage.disk_bytes.map(Bytes) })),
+            Ok(usage) => Ok(Some(convert::usage_from_wire(&usage))),
             Err(CallError::Refused(status)) if status.code() == Code::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -228,6 +227,19 @@ impl AgentClient {
         // Incus looks into every instance for what it uses.
         let answer = within(self.timings.access_deadline, wire.list_foreign(request)).await?;
         Ok(answer.instances.iter().map(convert::foreign_from_wire).collect::<Result<_, _>>()?)
+    }
+
+    /// What its running containers use at this moment, as far as it is known when the deadline of a call comes near.
+    pub(crate) async fn usages(&self) -> Result<BTreeMap<ContainerId, UsageSample>, CallError> {
+        let deadline = self.timings.rpc_deadline;
+        let wait = deadline * 2 / 3;
+        let request = v1::ListUsagesRequest {
+            sender: Some(convert::sender_to_wire(self.sender)),
+            max_wait_millis: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+        };
+        let mut wire = self.wire()?;
+        let answer = within(deadline, wire.list_usages(request)).await?;
+        Ok(answer.usages.iter().map(convert::usage_of_from_wire).collect::<Result<_, _>>()?)
     }
 
     pub(crate) async fn sync_access(

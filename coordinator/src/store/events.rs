@@ -104,14 +104,22 @@ impl WriteTx {
     /// Notes a change; `subject` is a container's name, a node's, or empty for the fleet.
     pub(crate) async fn note(&mut self, subject: &str, kind: EventKind, message: &str) -> Result<(), StoreError> {
         tracing::info!(subject, kind = kind.as_str(), message, "event");
-        // Version 7: ids of one process sort in the order they were made.
+        let id = self.next_event_id().await?;
         let insert = sqlx::query("INSERT INTO event (id, at, subject, kind, message) VALUES ($1, $2, $3, $4, $5)")
-            .bind(Uuid::now_v7().to_string())
+            .bind(id.to_string())
             .bind(chrono::Utc::now().timestamp_millis())
             .bind(subject)
             .bind(kind.as_str())
             .bind(message);
         insert.execute(self.connection()).await.map(drop).map_err(failed("noting an event"))
+    }
+
+    /// Sorts after all that are there, also when this machine's clock is behind that of an earlier leader: whoever
+    /// follows the log goes on after the last id seen. Writers come one after another, so none is given twice.
+    async fn next_event_id(&mut self) -> Result<Uuid, StoreError> {
+        let now = Uuid::now_v7();
+        let newest = self.reader().newest_event().await?;
+        Ok(newest.filter(|newest| *newest >= now).map_or(now, |newest| Uuid::from_u128(newest.as_u128() + 1)))
     }
 
     /// The first event of a reign.

@@ -29,7 +29,7 @@ use sqlx::{
     any::{AnyConnectOptions, AnyPoolOptions},
     migrate::{Migration, MigrationType, Migrator},
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 pub(crate) use events::{Event, EventKind};
 pub(crate) use lease::Fence;
@@ -87,6 +87,7 @@ pub(crate) struct Store {
     pool: AnyPool,
     /// Writers wait here in order: SQLite's own waiting is polling with sleeps of up to 100 ms.
     turn: Arc<Mutex<()>>,
+    commits: watch::Sender<u64>,
 }
 
 impl Store {
@@ -108,12 +109,17 @@ impl Store {
             .execute(&pool)
             .await
             .map_err(failed("founding the fleet"))?;
-        Ok(Self { pool, turn: Arc::default() })
+        Ok(Self { pool, turn: Arc::default(), commits: watch::Sender::new(0) })
     }
 
     /// For reading outside any transaction.
     pub(crate) async fn reader(&self) -> Result<Reader<sqlx::pool::PoolConnection<sqlx::Any>>, StoreError> {
         self.pool.acquire().await.map(Reader::new).map_err(failed("getting a connection"))
+    }
+
+    /// Changes after every commit of this process.
+    pub(crate) fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.subscribe()
     }
 
     /// Waits for running statements and closes the files.

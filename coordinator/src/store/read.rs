@@ -8,6 +8,7 @@ use containarium_proto::{
     node::Account,
 };
 use sqlx::{AnyConnection, Row};
+use uuid::Uuid;
 
 use super::{
     Event, EventKind, Held, NodeRow, StoreError, events, failed,
@@ -101,6 +102,19 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
         let found = sqlx::query(held!("WHERE c.expires_at > 0 OR c.idle_stop_seconds > 0 ORDER BY c.id"));
         let found = found.fetch_all(&mut *self.0).await.map_err(failed("listing lifetimes"))?;
         found.iter().map(rows::held).collect()
+    }
+
+    /// The first `size` containers of the owners after `after`, by owner, each with every placement.
+    pub(crate) async fn page(&mut self, after: &str, size: u32) -> Result<Vec<Held>, StoreError> {
+        let sql =
+            held!("WHERE c.id IN (SELECT id FROM container WHERE owner > $1 ORDER BY owner LIMIT $2) ORDER BY c.owner");
+        let found = sqlx::query(sql).bind(after).bind(i64::from(size)).fetch_all(&mut *self.0).await;
+        found.map_err(failed("listing a page of containers"))?.iter().map(rows::held).collect()
+    }
+
+    pub(crate) async fn count_containers(&mut self) -> Result<u64, StoreError> {
+        let found = sqlx::query("SELECT COUNT(*) AS count FROM container").fetch_one(&mut *self.0).await;
+        number(&found.map_err(failed("counting containers"))?, "count")
     }
 
     pub(crate) async fn on_node(&mut self, node: &NodeName) -> Result<Vec<Held>, StoreError> {
@@ -198,6 +212,29 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
         let found = found.bind(subject).bind(kinds[0].as_str()).bind(kinds[1].as_str());
         let found = found.fetch_optional(&mut *self.0).await.map_err(failed("looking for an event"))?;
         found.as_ref().map(events::from_row).transpose()
+    }
+
+    /// Oldest first, those after the event with this id; an empty subject means all.
+    pub(crate) async fn events_after(
+        &mut self,
+        subject: &str,
+        after: Uuid,
+        limit: u32,
+    ) -> Result<Vec<Event>, StoreError> {
+        let found = sqlx::query(
+            "SELECT id, at, subject, kind, message FROM event WHERE id > $1 AND ($2 = '' OR subject = $2) \
+             ORDER BY id LIMIT $3",
+        );
+        let found = found.bind(after.to_string()).bind(subject).bind(i64::from(limit)).fetch_all(&mut *self.0).await;
+        let found = found.map_err(failed("reading on in the events"))?;
+        found.iter().map(events::from_row).collect()
+    }
+
+    /// The id of the latest event; none before the first reign.
+    pub(crate) async fn newest_event(&mut self) -> Result<Option<Uuid>, StoreError> {
+        let found = sqlx::query("SELECT id FROM event ORDER BY id DESC LIMIT 1").fetch_optional(&mut *self.0).await;
+        let found = found.map_err(failed("looking for the latest event"))?;
+        found.as_ref().map(|row| parsed(row, "id")).transpose()
     }
 
     #[cfg(test)]

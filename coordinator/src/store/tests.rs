@@ -230,6 +230,54 @@ async fn the_event_log_is_bounded_newest_kept() {
     assert_eq!(messages, (20..30).rev().map(|i| i.to_string()).collect::<Vec<_>>());
 }
 
+#[tokio::test]
+async fn pages_hold_every_container_once_whatever_comes_and_goes_meanwhile() {
+    let db = db().await;
+    for (index, owner) in (2..).zip(["bob", "dave", "erin", "frank", "heidi"]) {
+        db.insert(&held(owner, "jump-1", index)).await.unwrap();
+    }
+    let owners = |page: &[Held]| page.iter().map(|h| h.container.owner.to_string()).collect::<Vec<_>>();
+    let page = async |after: &str| db.store.reader().await.unwrap().page(after, 2).await.unwrap();
+    assert_eq!(owners(&page("").await), ["bob", "dave"]);
+    // One before the place we are at, one after it; and a container that has a second placement.
+    db.insert(&held("alice", "jump-1", 20)).await.unwrap();
+    db.insert(&held("grace", "jump-1", 21)).await.unwrap();
+    let mut second = db.store.reader().await.unwrap().of_owner(&"erin".parse().unwrap()).await.unwrap().remove(0);
+    (second.placement.node, second.placement.desired) = (node(2), Desired::Absent);
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    tx.insert_placement(&second.placement).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(owners(&page("dave").await), ["erin", "erin", "frank"], "placements are not counted");
+    assert_eq!(owners(&page("frank").await), ["grace", "heidi"]);
+    assert!(page("heidi").await.is_empty());
+    assert_eq!(db.store.reader().await.unwrap().count_containers().await.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn an_event_sorts_after_all_before_it_also_after_the_clock_was_turned_back() {
+    let db = db().await;
+    let later = "ffff0000-0000-7000-8000-00000000000f";
+    let sql = sqlx::query("INSERT INTO event (id, at, subject, kind, message) VALUES ($1, 1, '', 'fleet.led', '')");
+    sql.bind(later).execute(&db.store.pool).await.unwrap();
+    let commits = db.store.commits();
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    for message in ["one", "two", "three"] {
+        tx.note("jump-1", EventKind::NodeOnline, message).await.unwrap();
+    }
+    tx.note("jump-2", EventKind::NodeOnline, "other").await.unwrap();
+    assert!(!commits.has_changed().unwrap());
+    tx.commit().await.unwrap();
+    assert!(commits.has_changed().unwrap());
+    let mut reader = db.store.reader().await.unwrap();
+    let after = async |reader: &mut Reader<_>, limit| {
+        let events = reader.events_after("jump-1", later.parse().unwrap(), limit).await.unwrap();
+        events.into_iter().map(|event| event.message).collect::<Vec<_>>()
+    };
+    assert_eq!(after(&mut reader, 100).await, ["one", "two", "three"]);
+    assert_eq!(after(&mut reader, 2).await, ["one", "two"]);
+    assert_eq!(reader.newest_event().await.unwrap().unwrap().to_string(), "ffff0000-0000-7000-8000-000000000013");
+}
+
 /// One candidate with room for ten, by disk.
 fn candidate(claims: &[Claim]) -> Candidate {
     let capacity = Capacity {

@@ -2,7 +2,7 @@
 //! [`Fence`], and never commit after a newer term began.
 
 use sqlx::{AnyConnection, Transaction};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{Fence, Reader, Store, StoreError, failed};
 
@@ -11,6 +11,7 @@ pub(crate) struct WriteTx {
     tx: Transaction<'static, sqlx::Any>,
     // After `tx`: the next writer's turn comes when ours is rolled back.
     _turn: OwnedMutexGuard<()>,
+    commits: watch::Sender<u64>,
 }
 
 impl Store {
@@ -29,14 +30,16 @@ impl Store {
             tx.rollback().await.map_err(failed("leaving a write"))?;
             return Err(StoreError::NotLeader { term: fence.term() });
         }
-        Ok(WriteTx { tx, _turn: turn })
+        Ok(WriteTx { tx, _turn: turn, commits: self.commits.clone() })
     }
 }
 
 impl WriteTx {
     /// All of it, durably.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        self.tx.commit().await.map_err(failed("committing"))
+        self.tx.commit().await.map_err(failed("committing"))?;
+        self.commits.send_modify(|count| *count = count.wrapping_add(1));
+        Ok(())
     }
 
     /// What is true inside this transaction.

@@ -43,6 +43,8 @@ pub(crate) struct Node {
     pub(crate) accounts: Mutex<Vec<Account>>,
     /// Every order as it came, repeats included.
     pub(crate) heard: Mutex<Vec<(String, u64, Desired, Term)>>,
+    /// CPU time that each container has used; none: asked for it, it says nothing for ever.
+    pub(crate) cpu_nanos: Mutex<Option<u64>>,
     reports: Mutex<BTreeMap<String, v1::ContainerReport>>,
     access_revision: Mutex<u64>,
     revision: watch::Sender<u64>,
@@ -75,6 +77,7 @@ impl FakeAgent {
             orders: Mutex::default(),
             accounts: Mutex::default(),
             heard: Mutex::default(),
+            cpu_nanos: Mutex::new(Some(0)),
             reports: Mutex::default(),
             access_revision: Mutex::default(),
             revision: watch::Sender::new(1),
@@ -250,6 +253,19 @@ impl Agent for Service {
         _: Request<v1::ListForeignRequest>,
     ) -> Result<Response<v1::ListForeignResponse>, Status> {
         Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn list_usages(&self, _: Request<v1::ListUsagesRequest>) -> Result<Response<v1::ListUsagesResponse>, Status> {
+        let Some(nanos) = *self.0.cpu_nanos.lock().unwrap() else { return std::future::pending().await };
+        let usage = v1::Usage { memory_bytes: 1 << 30, disk_bytes: None, cpu_nanos: Some(nanos) };
+        let sample = v1::UsageSample { usage: Some(usage), at_nanos: 5 };
+        let reports = self.0.reports.lock().unwrap();
+        let running = reports.values().filter(|report| report.observed() == v1::Observed::Running);
+        let of = |report: &v1::ContainerReport| v1::UsageOf {
+            container_id: report.container_id.clone(),
+            sample: Some(sample),
+        };
+        Ok(Response::new(v1::ListUsagesResponse { usages: running.map(of).collect() }))
     }
 
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {

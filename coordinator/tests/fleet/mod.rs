@@ -2,6 +2,7 @@
 //! it has a runtime of its own, so that stopping it closes its connections as a kill would.
 
 pub(crate) mod agent;
+mod views;
 
 use std::{
     net::SocketAddr,
@@ -103,7 +104,7 @@ impl Fleet {
     }
 
     pub(crate) async fn list(&self) -> Vec<v1::Container> {
-        let answer = self.client.clone().list_containers(v1::ListContainersRequest {}).await;
+        let answer = self.client.clone().list_containers(v1::ListContainersRequest::default()).await;
         answer.unwrap().into_inner().containers
     }
 

@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use containarium_proto::{
     ids::FleetId,
-    node::{CopyPass, Order, Usage},
-    sizes::Bytes,
+    node::{CopyPass, Order},
 };
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Deserializer};
@@ -71,17 +70,6 @@ impl Raw {
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct State {
-    memory: Used,
-    disk: Option<BTreeMap<String, Used>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Used {
-    usage: i64,
-}
-
 impl From<Raw> for Instance {
     fn from(raw: Raw) -> Self {
         let (power, unclaimed, stamp) = (raw.power(), raw.unclaimed(), stamp(&raw.config));
@@ -136,19 +124,6 @@ impl LinuxHost {
     pub(super) async fn read_instance(&self, name: &str) -> Result<Option<Instance>, HostError> {
         match self.incus.get::<Raw>(&format!("reading {name}"), &format!("/instances/{name}")).await {
             Ok(raw) => Ok(Some(raw.into())),
-            Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(None),
-            Err(failure) => Err(failure.into()),
-        }
-    }
-
-    pub(super) async fn read_usage(&self, name: &str) -> Result<Option<Usage>, HostError> {
-        let path = format!("/instances/{name}/state");
-        match self.incus.get::<State>(&format!("reading the use of {name}"), &path).await {
-            Ok(State { memory, disk }) => Ok(Some(Usage {
-                memory: Bytes(u64::try_from(memory.usage).unwrap_or_default()),
-                // Storage that cannot tell leaves it out, or says less than nothing.
-                disk: disk.unwrap_or_default().get("root").and_then(|root| u64::try_from(root.usage).ok()).map(Bytes),
-            })),
             Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(None),
             Err(failure) => Err(failure.into()),
         }

@@ -15,6 +15,7 @@ mod repair;
 mod sessions;
 mod sshd;
 mod system;
+mod usage;
 
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 

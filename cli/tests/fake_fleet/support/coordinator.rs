@@ -22,17 +22,17 @@ use tonic::{Request, Response, Status, transport::Server};
 
 use super::Cli;
 
-/// One thing that happens on a stream of progress.
-pub(crate) enum Step {
-    Say(Box<v1::Progress>),
+/// One thing that happens on a stream.
+pub(crate) enum Step<T = v1::Progress> {
+    Say(Box<T>),
     Fail(Status),
     /// Nothing more, and no end either.
     Hang,
 }
 
-impl Step {
-    pub(crate) fn say(progress: v1::Progress) -> Self {
-        Self::Say(Box::new(progress))
+impl<T> Step<T> {
+    pub(crate) fn say(message: T) -> Self {
+        Self::Say(Box::new(message))
     }
 }
 
@@ -47,6 +47,11 @@ pub(crate) struct State {
     pub(crate) refusal: Option<Refusal>,
     /// What the next creates stream.
     pub(crate) scripts: VecDeque<Vec<Step>>,
+    /// What the next watches of the list, and of the events, stream.
+    pub(crate) watches: VecDeque<Vec<Step<v1::ListContainersResponse>>>,
+    pub(crate) follows: VecDeque<Vec<Step<v1::WatchEventsResponse>>>,
+    /// What the next questions for use are answered with; the last one again and again.
+    pub(crate) usages: VecDeque<v1::ListUsageResponse>,
     pub(crate) creates: Vec<v1::CreateContainerRequest>,
     pub(crate) deletes: Vec<v1::DeleteContainerRequest>,
     pub(crate) images: Vec<v1::FleetImage>,
@@ -61,6 +66,9 @@ pub(crate) struct State {
     pub(crate) nodes: Vec<v1::Node>,
     pub(crate) configures: Vec<v1::ConfigureNodeRequest>,
     pub(crate) lifetimes: Vec<v1::SetLifetimeRequest>,
+    pub(crate) lists: Vec<v1::ListContainersRequest>,
+    pub(crate) followed: Vec<v1::WatchEventsRequest>,
+    pub(crate) usage_of: Vec<v1::ListUsageRequest>,
 }
 
 /// Listens on a socket of its own; dropping or stopping it breaks every connection, as a killed process would.
@@ -148,11 +156,11 @@ impl Fake {
     }
 }
 
-fn played(script: Vec<Step>) -> BoxStream<'static, Result<v1::Progress, Status>> {
+fn played<T: Send + 'static>(script: Vec<Step<T>>) -> BoxStream<'static, Result<T, Status>> {
     stream::iter(script)
         .then(|step| async {
             match step {
-                Step::Say(progress) => Ok(*progress),
+                Step::Say(message) => Ok(*message),
                 Step::Fail(status) => Err(status),
                 Step::Hang => std::future::pending().await,
             }
@@ -176,6 +184,8 @@ impl Fleet for Fake {
     type RepairContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type AdoptInstanceStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type SetLifetimeStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type WatchContainersStream = BoxStream<'static, Result<v1::ListContainersResponse, Status>>;
+    type WatchEventsStream = BoxStream<'static, Result<v1::WatchEventsResponse, Status>>;
 
     async fn create_container(
         &self,
@@ -189,10 +199,54 @@ impl Fleet for Fake {
 
     async fn list_containers(
         &self,
-        _: Request<v1::ListContainersRequest>,
+        request: Request<v1::ListContainersRequest>,
     ) -> Result<Response<v1::ListContainersResponse>, Status> {
-        let containers = self.open()?.containers.clone();
-        Ok(Response::new(v1::ListContainersResponse { containers }))
+        let mut state = self.open()?;
+        let request = request.into_inner();
+        let (after, size) = (request.page_token.clone(), request.page_size as usize);
+        state.lists.push(request);
+        let rest: Vec<_> = state.containers.iter().filter(|container| container.user > after).cloned().collect();
+        let page = rest[..rest.len().min(size)].to_vec();
+        let next = page.last().filter(|_| page.len() < rest.len()).map(|last| last.user.clone());
+        Ok(Response::new(v1::ListContainersResponse {
+            containers: page,
+            next_page_token: next.unwrap_or_default(),
+            total_count: state.containers.len() as u32,
+        }))
+    }
+
+    async fn watch_containers(
+        &self,
+        request: Request<v1::ListContainersRequest>,
+    ) -> Result<Response<Self::WatchContainersStream>, Status> {
+        let mut state = self.open()?;
+        state.lists.push(request.into_inner());
+        let script = state.watches.pop_front().ok_or_else(|| Status::internal("one watch more than scripted"))?;
+        Ok(Response::new(played(script)))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let mut state = self.open()?;
+        state.followed.push(request.into_inner());
+        let script = state.follows.pop_front().ok_or_else(|| Status::internal("one follower more than scripted"))?;
+        Ok(Response::new(played(script)))
+    }
+
+    async fn list_usage(
+        &self,
+        request: Request<v1::ListUsageRequest>,
+    ) -> Result<Response<v1::ListUsageResponse>, Status> {
+        let mut state = self.open()?;
+        state.usage_of.push(request.into_inner());
+        let answer = match state.usages.len() {
+            0 => return Err(Status::internal("no use is scripted")),
+            1 => state.usages[0].clone(),
+            _ => state.usages.pop_front().unwrap(),
+        };
+        Ok(Response::new(answer))
     }
 
     async fn get_container(
