@@ -3,6 +3,7 @@
 mod adopt;
 mod lifetime;
 mod node;
+mod views;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -19,6 +20,7 @@ pub use self::{
     adopt::Adopt,
     lifetime::{Limit, Set, Switch},
     node::{NodeLabel, NodeSet},
+    views::{Top, TopSort},
 };
 
 /// A real Linux machine for every developer, on a few shared servers.
@@ -106,6 +108,8 @@ pub enum Command {
     Image(Image),
     /// What happened lately.
     Events(Events),
+    /// What machines use at this moment.
+    Top(Top),
     /// Certificates of the fleet.
     #[command(subcommand)]
     Cert(Cert),
@@ -201,6 +205,12 @@ pub struct List {
     /// What comes first: the largest, the newest, or the first of the alphabet.
     #[arg(long, value_enum, default_value = "user")]
     pub sort: Sort,
+    /// Show no more than the first N.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Go on, showing every change, until Ctrl-C or --timeout.
+    #[arg(short, long)]
+    pub watch: bool,
 }
 
 /// A machine's state, as `list` prints it.
@@ -429,6 +439,9 @@ pub struct Events {
     /// At most so many, newest first.
     #[arg(long, default_value_t = 50)]
     pub limit: u32,
+    /// Show these, the oldest first, and go on with each as it happens, until Ctrl-C or --timeout.
+    #[arg(short, long)]
+    pub follow: bool,
 }
 
 /// Certificates.

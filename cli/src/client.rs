@@ -6,10 +6,7 @@ use std::{
 };
 
 use backon::{ExponentialBuilder, Retryable};
-use containarium_proto::{
-    pki::CertsDir,
-    v1::{self, fleet_client::FleetClient},
-};
+use containarium_proto::{pki::CertsDir, v1::fleet_client::FleetClient};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::{
@@ -93,14 +90,14 @@ impl Client {
         answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 
-    /// A call that streams progress; not repeated here.
-    pub(crate) async fn stream<M, F>(
+    /// A call that streams; not repeated here.
+    pub(crate) async fn stream<M, T, F>(
         &self,
         message: M,
         call: impl FnOnce(FleetClient<Channel>, Request<M>) -> F,
-    ) -> Result<tonic::Streaming<v1::Progress>, Status>
+    ) -> Result<tonic::Streaming<T>, Status>
     where
-        F: Future<Output = Result<tonic::Response<tonic::Streaming<v1::Progress>>, Status>>,
+        F: Future<Output = Result<tonic::Response<tonic::Streaming<T>>, Status>>,
     {
         let (fleet, request) = self.call(message, STREAM);
         call(fleet, request).await.map(tonic::Response::into_inner)

@@ -5,6 +5,7 @@ pub mod args;
 mod client;
 mod commands;
 mod errors;
+mod live;
 mod output;
 
 use std::ffi::OsString;
@@ -32,7 +33,7 @@ pub async fn run(line: impl IntoIterator<Item = OsString>) -> u8 {
 /// The deadline of a call ends with its first answer; `--timeout` is of the whole command, retries included.
 async fn bounded(args: &Args) -> Result<(), Failure> {
     let work = commands::run(args);
-    let Some(limit) = args.global.timeout else { return work.await };
+    let Some(limit) = args.global.timeout.filter(|_| !args.goes_on()) else { return work.await };
     match tokio::time::timeout(limit, work).await {
         Ok(outcome) => outcome,
         Err(_) => {

@@ -6,6 +6,7 @@ mod placing;
 use std::{
     collections::BTreeMap,
     io::{self, Write},
+    ops::ControlFlow,
     time::Duration,
 };
 
@@ -179,6 +180,7 @@ pub(crate) struct Event {
     pub(crate) subject: String,
     pub(crate) kind: String,
     pub(crate) message: String,
+    pub(crate) id: String,
 }
 
 impl From<&v1::Event> for Event {
@@ -188,11 +190,12 @@ impl From<&v1::Event> for Event {
             subject: event.subject.clone(),
             kind: event.kind.clone(),
             message: event.message.clone(),
+            id: event.id.clone(),
         }
     }
 }
 
-fn phase(phase: v1::Phase) -> &'static str {
+pub(crate) fn phase(phase: v1::Phase) -> &'static str {
     match phase {
         v1::Phase::Unspecified => "Unknown",
         v1::Phase::Creating => "Creating",
@@ -249,7 +252,7 @@ fn age(since_unix_millis: i64) -> String {
 }
 
 /// A cell of a table: never empty, always one line.
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { errors::one_line(text) }
 }
 
@@ -353,12 +356,29 @@ pub(crate) fn print<T: Serialize>(
     out(&text)
 }
 
+/// One of a sequence of values: a line of JSON, or a YAML document.
+pub(crate) fn one_of_many<T: Serialize>(format: Format, value: &T) -> Result<String, Failure> {
+    let defect = |error: &dyn std::fmt::Display| Failure::new(1, format!("the output cannot be written: {error}"));
+    match format {
+        Format::Yaml => serde_norway::to_string(value).map(|text| format!("---\n{text}")).map_err(|e| defect(&e)),
+        Format::Json | Format::Table | Format::Wide => {
+            serde_json::to_string(value).map(|text| format!("{text}\n")).map_err(|e| defect(&e))
+        }
+    }
+}
+
+/// To standard output, where a reader that has left ends the command: nobody would know what it goes on for.
+pub(crate) fn out_while_read(text: &str) -> Result<ControlFlow<()>, Failure> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// To standard output. A reader that has left (`| head`) is not an error.
 pub(crate) fn out(text: &str) -> Result<(), Failure> {
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    out_while_read(text).map(|_| ())
 }
 
 /// To standard error, for people; if nobody can read it, nothing is lost.

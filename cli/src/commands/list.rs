@@ -16,32 +16,77 @@ use crate::{
 };
 
 #[derive(Debug, Serialize)]
-struct Containers {
+pub(crate) struct Containers {
     containers: Vec<Container>,
+    /// Of all that match, also beyond `--limit`.
     total_count: usize,
 }
 
+/// A few hundred kilobytes in one answer.
+pub(crate) const PAGE: u32 = 200;
+
 pub(crate) async fn list(client: &Client, format: Format, wanted: &List) -> Result<(), Failure> {
-    let labels = create::labels(&wanted.label)?.to_wire();
-    if !wanted.node.is_empty() {
-        refuse_unknown(client, &wanted.node).await?;
+    check(client, wanted).await?;
+    let listed = Containers::of(&fetch(client).await?, wanted);
+    output::print(format, &listed, |wide| listed.table(wide))?;
+    if let (Format::Table | Format::Wide, Some(note)) = (format, listed.cut_off()) {
+        output::note(&note);
     }
-    let answer = client
-        .read(
-            v1::ListContainersRequest::default(),
-            |mut fleet, request| async move { fleet.list_containers(request).await },
-        )
-        .await?;
-    let mut containers: Vec<Container> = answer.containers.iter().map(Container::from).collect();
-    containers.retain(|container| matches(wanted, container));
-    containers.retain(|container| labels.iter().all(|(key, value)| container.labels.get(key) == Some(value)));
-    sort(wanted.sort, &mut containers);
-    let listed = Containers { total_count: containers.len(), containers };
-    output::print(format, &listed, |wide| output::container_table(&listed.containers, wide))
+    Ok(())
+}
+
+/// All pages.
+async fn fetch(client: &Client) -> Result<Vec<v1::Container>, Failure> {
+    let mut containers = Vec::new();
+    let mut request = v1::ListContainersRequest { page_size: PAGE, page_token: String::new() };
+    loop {
+        let ask =
+            client.read(request.clone(), |mut fleet, request| async move { fleet.list_containers(request).await });
+        let v1::ListContainersResponse { containers: page, next_page_token, .. } = ask.await?;
+        containers.extend(page);
+        if next_page_token.is_empty() {
+            return Ok(containers);
+        }
+        if next_page_token == request.page_token {
+            return Err(Failure::new(1, "the coordinator answers the same page again and again"));
+        }
+        request.page_token = next_page_token;
+    }
+}
+
+impl Containers {
+    /// Those that are wanted, as they are wanted.
+    pub(crate) fn of(all: &[v1::Container], wanted: &List) -> Self {
+        let mut containers: Vec<Container> = all.iter().map(Container::from).collect();
+        containers.retain(|container| matches(wanted, container));
+        sort(wanted.sort, &mut containers);
+        let total_count = containers.len();
+        let limit = wanted.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        containers.truncate(limit);
+        Self { containers, total_count }
+    }
+
+    pub(crate) fn table(&self, wide: bool) -> String {
+        output::container_table(&self.containers, wide)
+    }
+
+    fn cut_off(&self) -> Option<String> {
+        let shown = self.containers.len();
+        (shown < self.total_count).then(|| format!("the first {shown} of {}", self.total_count))
+    }
+}
+
+/// Refuses what can match nothing.
+pub(crate) async fn check(client: &Client, wanted: &List) -> Result<(), Failure> {
+    create::labels(&wanted.label)?;
+    refuse_unknown(client, &wanted.node).await
 }
 
 /// A misspelt server must not look like an empty one.
-async fn refuse_unknown(client: &Client, wanted: &[NodeName]) -> Result<(), Failure> {
+pub(crate) async fn refuse_unknown(client: &Client, wanted: &[NodeName]) -> Result<(), Failure> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
     let ask = client.read(v1::ListNodesRequest {}, |mut fleet, request| async move { fleet.list_nodes(request).await });
     let known = ask.await?.nodes;
     match wanted.iter().find(|name| known.iter().all(|node| node.name != name.as_str())) {
@@ -54,10 +99,11 @@ async fn refuse_unknown(client: &Client, wanted: &[NodeName]) -> Result<(), Fail
 }
 
 fn matches(wanted: &List, container: &Container) -> bool {
-    let List { node, status, user, label: _, sort: _ } = wanted;
+    let List { node, status, user, label, sort: _, limit: _, watch: _ } = wanted;
     (node.is_empty() || node.iter().any(|name| name.as_str() == container.node))
         && (status.is_empty() || status.iter().any(|status| format!("{status:?}") == container.status))
         && user.as_ref().is_none_or(|text| container.user.contains(text))
+        && label.iter().all(|label| container.labels.get(&label.key.to_string()) == Some(&label.value.to_string()))
 }
 
 /// The coordinator gives them by name, and equals stay in that order.

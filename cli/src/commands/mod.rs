@@ -18,7 +18,9 @@ mod protect;
 mod repair;
 mod resize;
 mod set;
+mod top;
 mod version;
+mod watch;
 
 use clap::CommandFactory;
 use containarium_proto::v1::PowerAction;
@@ -35,6 +37,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     let client = || Client::new(&args.global);
     match &args.command {
         Command::Create(create) => create::run(&args.global, create).await,
+        Command::List(wanted) if wanted.watch => watch::list(&client()?, &args.global, wanted).await,
         Command::List(wanted) => list::list(&client()?, format, wanted).await,
         Command::Info(user) => list::info(&client()?, format, &user.user).await,
         Command::Delete(delete) => delete::run(&args.global, delete).await,
@@ -51,7 +54,9 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Export(export) => export::run(&args.global, export).await,
         Command::Image(image) => image::run(&client()?, format, image).await,
         Command::Node(node) => node::run(&client()?, format, node).await,
+        Command::Events(events) if events.follow => events::follow(&client()?, &args.global, events).await,
         Command::Events(events) => events::run(&client()?, format, events).await,
+        Command::Top(top) => top::run(&client()?, &args.global, top).await,
         Command::Cert(Cert::Generate(generate)) => cert::generate(format, generate),
         Command::Version => version::run(&args.global).await,
         Command::Completions { shell } => completions(*shell),

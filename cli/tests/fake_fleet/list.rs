@@ -140,11 +140,43 @@ fn filters_and_orders_are_what_they_say() {
 }
 
 #[test]
+fn a_limit_shows_the_first_of_all_that_match_and_says_how_many_there_are() {
+    let fleet = three();
+    let json: Value = serde_json::from_str(&fleet.cli("list --sort memory --limit 2 -o json").run().ok()).unwrap();
+    let listed: Vec<&str> =
+        json["containers"].as_array().unwrap().iter().map(|c| c["user"].as_str().unwrap()).collect();
+    assert_eq!((listed, &json["total_count"]), (vec!["bob", "alice"], &json!(3)));
+    let table = fleet.cli("list --limit 1").run();
+    assert_eq!((table.stderr.as_str(), table.stdout.lines().count()), ("the first 1 of 3\n", 2));
+    let all = fleet.cli("list --limit 3").run();
+    assert_eq!((all.stderr.as_str(), all.stdout.lines().count()), ("", 4));
+}
+
+#[test]
+fn a_long_list_is_fetched_in_pages_and_shown_as_one() {
+    let fleet = Coordinator::with((0..450).map(|index| container(&format!("user{index:03}"), "10.100.1.2")));
+    let json: Value = serde_json::from_str(&fleet.cli("list -o json").run().ok()).unwrap();
+    assert_eq!((json["containers"].as_array().unwrap().len(), &json["total_count"]), (450, &json!(450)));
+    let asked: Vec<_> = fleet.state().lists.iter().map(|r| (r.page_size, r.page_token.clone())).collect();
+    assert_eq!(asked, [(200, String::new()), (200, "user199".into()), (200, "user399".into())]);
+}
+
+#[test]
 fn a_filter_that_names_nothing_is_refused() {
     let fleet = three();
     let unknown = fleet.cli("list --node jump-9").run();
     assert!(unknown.error(3).contains("jump-9"), "{unknown:?}");
-    for line in ["list --status sleepy", "list --sort colour", "list --label gpu", "list --label a=b --label a=c"] {
+    let bad = [
+        "list --status sleepy",
+        "list --sort colour",
+        "list --label gpu",
+        "list --label a=b --label a=c",
+        "list --watch --label a=b --label a=c",
+        "list --limit 0",
+        "list --limit -1",
+        "list --limit many",
+    ];
+    for line in bad {
         assert_eq!(fleet.cli(line).run().code, 2, "{line}");
     }
 }

@@ -15,3 +15,5 @@ mod program;
 mod refusals;
 mod repair;
 mod support;
+mod top;
+mod watch;

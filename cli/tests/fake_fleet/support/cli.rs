@@ -68,10 +68,21 @@ impl Running {
         text(&self.stderr)
     }
 
+    /// And on standard output.
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.as_ref().map(text).unwrap_or_default()
+    }
+
+    /// As Ctrl-C does.
+    pub(crate) fn interrupt(&self) {
+        let kill = format!("kill -INT {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
     pub(crate) fn wait(mut self) -> Outcome {
         let status = until("the command ends", || self.child.try_wait().unwrap());
         assert_eq!(status.signal(), None, "ended by a signal: {}", self.stderr());
-        let stdout = self.stdout.as_ref().map(text).unwrap_or_default();
+        let stdout = self.stdout();
         Outcome { code: status.code().unwrap(), stdout, stderr: self.stderr() }
     }
 }

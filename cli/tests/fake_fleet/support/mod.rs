@@ -11,7 +11,7 @@ use std::{
 use containarium_proto::v1;
 
 pub(crate) use self::{
-    cli::Cli,
+    cli::{Cli, Running},
     coordinator::{Coordinator, Step},
 };
 
