@@ -16,7 +16,7 @@ use crate::reign::Reign;
 
 /// Twice a second is live to a person. Every look reads the database.
 const GAP: Duration = Duration::from_millis(500);
-/// At once, of all callers: with 250 containers this many looks take a tenth of one CPU.
+/// At once, of all callers: each reads a whole list at every change. More than there are operators.
 const MAX_WATCHES: usize = 32;
 
 pub(super) type WatchStream<T> = BoxStream<'static, Result<T, Status>>;
