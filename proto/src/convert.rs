@@ -2,6 +2,7 @@
 //! make a valid value is refused with the name of the field.
 
 mod adopt;
+mod snapshots;
 mod usage;
 
 use std::{fmt::Display, net::Ipv4Addr, num::NonZeroU32, str::FromStr};
@@ -17,6 +18,10 @@ use crate::{
 };
 
 pub use adopt::{foreign_from_wire, foreign_to_wire, licence_from_wire, licence_to_wire};
+pub use snapshots::{
+    schedule_change_from_wire, schedule_change_to_wire, schedule_to_wire, snapshot_name_from_wire, snapshots_from_wire,
+    snapshots_to_wire,
+};
 pub use usage::{
     usage_from_wire, usage_of_from_wire, usage_of_to_wire, usage_sample_from_wire, usage_sample_to_wire, usage_to_wire,
 };

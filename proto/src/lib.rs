@@ -16,6 +16,7 @@ pub mod names;
 pub mod node;
 pub mod pki;
 pub mod sizes;
+pub mod snapshots;
 pub mod spec;
 pub mod telemetry;
 

@@ -12,6 +12,7 @@ use crate::{
     keys::KeySet,
     names::{NodeName, Username},
     sizes::Bytes,
+    snapshots::SnapshotName,
     spec::{Capacity, Desired, Fingerprint, Image, Observed, Spec},
 };
 
@@ -117,6 +118,14 @@ pub enum Licence {
     },
     /// Undo what was changed behind our back, additions included.
     Repair,
+    /// Bring its disk back to a snapshot; everything else is as ordered.
+    Restore {
+        /// Which.
+        snapshot: SnapshotName,
+        /// The generation under which that was asked for. An instance whose stamp is this one, or newer, was brought back:
+        /// what its user has done since must stay.
+        since: Generation,
+    },
 }
 
 /// An instance on a node that carries no stamp of any kind.
