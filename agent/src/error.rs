@@ -42,6 +42,15 @@ pub enum AgentError {
         #[source]
         source: serde_json::Error,
     },
+    /// `restores.json` was edited or damaged.
+    #[error("{} is damaged: restore it; if it is removed, an unfinished restore is begun anew by the coordinator", path.display())]
+    Journal {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
     /// The host cannot be used at all.
     #[error("using this host: {0}")]
     Host(String),

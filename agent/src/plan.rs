@@ -2,7 +2,7 @@
 //! remember, so a first try, a retry and a restart after kill -9 are the same thing.
 
 use containarium_proto::{
-    ids::FleetId,
+    ids::{FleetId, Generation},
     keys::KeySet,
     names::Username,
     node::{Licence, Order},
@@ -25,6 +25,10 @@ pub enum Action {
     Adopt,
     /// Give the instance that is adopted the order's name.
     Rename,
+    /// Stop it, to bring it back to a snapshot.
+    Halt,
+    /// Bring its disk back to a snapshot, and everything else to the order.
+    Restore,
     /// Start it.
     Start,
     /// Stop it.
@@ -76,6 +80,8 @@ pub struct Known<'a> {
     pub licence: Option<&'a Licence>,
     /// The instance that bears the name which the licence to adopt gives, if that is not the order's.
     pub named: Option<&'a Instance>,
+    /// A restore under this generation was begun and is not done: whatever the instance claims to be, it is not.
+    pub restoring: Option<Generation>,
 }
 
 /// Plans one step.
@@ -85,6 +91,10 @@ pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known
         return next;
     }
     let ours = |stamp: &Stamp| stamp.fleet == fleet && stamp.order.id == order.id;
+    let stamped = seen.and_then(|instance| instance.stamp.as_ref()).filter(|stamp| ours(stamp));
+    if let Some(instance) = seen.filter(|_| is_to_be_restored(order, stamped, known)) {
+        return Next::Do(if instance.power == Power::Running { Action::Halt } else { Action::Restore });
+    }
     let (instance, stamp) = match seen.map(|instance| (instance, instance.stamp.as_ref())) {
         Some((instance, Some(stamp))) if ours(stamp) => (instance, stamp),
         // I6: whatever bears this name is not this container, so this container is not here.
@@ -117,7 +127,7 @@ pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known
         }
         (Desired::Running | Desired::Stopped, _) if stamp.order != *order => match known.licence {
             Some(Licence::Repair) => Next::Do(Action::Repair),
-            Some(Licence::Adopt { .. }) | None => Next::Do(Action::Configure),
+            Some(Licence::Adopt { .. } | Licence::Restore { .. }) | None => Next::Do(Action::Configure),
         },
         (Desired::Stopped, Power::Running) => Next::Do(Action::Stop(StopMode::Graceful)),
         (Desired::Stopped, Power::Stopped) if left_by_copy(order, stamp) => Next::Do(Action::ClearCopy),
@@ -154,6 +164,18 @@ fn adoption(order: &Order, seen: Option<&Instance>, known: Known<'_>) -> Option<
     }
 }
 
+/// What was begun is finished, whatever is ordered now: only then the instance says again what it is. What is asked for is
+/// begun once: an instance stamped since then has been there.
+fn is_to_be_restored(order: &Order, stamped: Option<&Stamp>, known: Known<'_>) -> bool {
+    match (known.restoring, known.licence) {
+        (Some(_), _) => true,
+        (None, Some(Licence::Restore { since, .. })) => {
+            order.desired != Desired::Absent && stamped.is_some_and(|stamp| stamp.order.generation < *since)
+        }
+        (None, Some(Licence::Adopt { .. } | Licence::Repair) | None) => false,
+    }
+}
+
 fn left_by_copy(order: &Order, stamp: &Stamp) -> bool {
     order.copy_pass.is_none() && stamp.copied.is_some()
 }
@@ -184,6 +206,8 @@ pub fn step(action: Action, desired: Desired) -> Step {
         (Action::Repair, _) => (1, 3, "writing back what was ordered"),
         (Action::Rename, _) => (1, 3, "renaming it"),
         (Action::Adopt, _) => (1, 3, "taking it over"),
+        (Action::Halt, _) => (1, 3, "stopping for the restore"),
+        (Action::Restore, _) => (1, 3, "bringing its disk back to the snapshot"),
         (Action::Start, _) => (1, 3, "starting"),
         (Action::EnsureLogin, _) => (2, 3, "adding the user and keys"),
         (Action::WaitSsh, _) => (3, 3, "waiting for ssh"),

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
-    access::Access, config::Config, error::AgentError, facts, host::Host, ledger::Ledger, membership::Membership,
-    service::Service, watch, worker::Worker,
+    access::Access, config::Config, error::AgentError, facts, host::Host, journal::Journal,
+    ledger::Ledger, membership::Membership, service::Service, watch, worker::Worker,
 };
 
 /// A peer that lost power is noticed after this and its long polls are freed.
@@ -40,6 +40,7 @@ pub async fn run<H: Host>(
         source,
     })?;
     let membership = Arc::new(Membership::load(&config.state_dir)?);
+    let journal = Arc::new(Journal::load(&config.state_dir)?);
     let ledger = Arc::new(Ledger::new(config.node.clone(), boot_id.trim().to_owned()));
     let listen = |source| AgentError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
@@ -60,7 +61,7 @@ pub async fn run<H: Host>(
         .add_service(AgentServer::with_interceptor(service, |request| pki::require_role(Role::Coordinator, request)));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
-    let mut tasks = Tasks::start(&config, &host, &ledger, &membership);
+    let mut tasks = Tasks::start(&config, &host, &ledger, (&membership, &journal));
     tracing::info!(node = %config.node, %address, version = VERSION, "serving");
     if let Some(Err(_)) = ready.map(|ready| ready.send(address)) {
         tracing::debug!("nobody waits for the address any more");
@@ -77,12 +78,18 @@ pub async fn run<H: Host>(
 struct Tasks(JoinSet<AgentError>);
 
 impl Tasks {
-    fn start<H: Host>(config: &Config, host: &Arc<H>, ledger: &Arc<Ledger>, membership: &Arc<Membership>) -> Self {
+    fn start<H: Host>(
+        config: &Config,
+        host: &Arc<H>,
+        ledger: &Arc<Ledger>,
+        (membership, journal): (&Arc<Membership>, &Arc<Journal>),
+    ) -> Self {
         let mut tasks = JoinSet::new();
         let worker = Arc::new(Worker {
             host: host.clone(),
             ledger: ledger.clone(),
             membership: membership.clone(),
+            journal: journal.clone(),
             timings: config.timings,
             turns: Semaphore::new(config.timings.parallel),
         });

@@ -18,6 +18,7 @@ use crate::{
     host::{Host, HostError, Power},
     ledger::{Ledger, Refused},
     membership::Membership,
+    snapshots::{self, What},
     usage,
 };
 
@@ -30,20 +31,20 @@ pub(crate) struct Service<H> {
     pub(crate) stop: CancellationToken,
 }
 
-fn invalid(error: impl std::fmt::Display) -> Status {
+pub(crate) fn invalid(error: impl std::fmt::Display) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-fn unavailable(error: HostError) -> Status {
+pub(crate) fn unavailable(error: HostError) -> Status {
     Status::unavailable(error.message)
 }
 
-fn not_here(id: ContainerId) -> Status {
+pub(crate) fn not_here(id: ContainerId) -> Status {
     Status::not_found(format!("container {id} is not here"))
 }
 
 impl<H> Service<H> {
-    fn ordered(&self, id: ContainerId) -> Result<Order, Status> {
+    pub(crate) fn ordered(&self, id: ContainerId) -> Result<Order, Status> {
         self.ledger.order(id).ok_or_else(|| not_here(id))
     }
 }
@@ -191,6 +192,27 @@ impl<H: Host> Agent for Service<H> {
         let offer = ImageOffer { server, secret, certificate };
         self.host.fetch_image(&image, &offer).await.map_err(unavailable)?;
         Ok(Response::new(v1::FetchImageResponse {}))
+    }
+
+    async fn list_snapshots(
+        &self,
+        request: Request<v1::SnapshotsOfRequest>,
+    ) -> Result<Response<v1::SnapshotsOf>, Status> {
+        Ok(Response::new(snapshots::list(self, request.get_ref()).await?))
+    }
+
+    async fn make_snapshot(
+        &self,
+        request: Request<v1::SnapshotOrder>,
+    ) -> Result<Response<v1::SnapshotDone>, Status> {
+        Ok(Response::new(snapshots::carry_out(self, request.get_ref(), What::Make).await?))
+    }
+
+    async fn remove_snapshot(
+        &self,
+        request: Request<v1::SnapshotOrder>,
+    ) -> Result<Response<v1::SnapshotDone>, Status> {
+        Ok(Response::new(snapshots::carry_out(self, request.get_ref(), What::Remove).await?))
     }
 
     async fn sync_access(&self, request: Request<v1::SyncAccessRequest>) -> Result<Response<v1::AccessReport>, Status> {

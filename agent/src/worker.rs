@@ -17,7 +17,8 @@ use crate::{
     config::Timings,
     drift,
     error::AgentError,
-    host::{Host, HostError, Power},
+    host::{Host, HostError, Power, StopMode},
+    journal::Journal,
     ledger::Ledger,
     membership::Membership,
     plan::{self, Action, Arrived, Known, Next},
@@ -32,6 +33,7 @@ pub(crate) struct Worker<H> {
     pub(crate) host: Arc<H>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) membership: Arc<Membership>,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) timings: Timings,
     /// Bounds the containers worked on at once.
     pub(crate) turns: Semaphore,
@@ -193,10 +195,12 @@ impl<H: Host> Worker<H> {
                 Some(Licence::Adopt { instance, .. }) if *instance != order.name => {
                     self.host.instance(instance).await?
                 }
-                Some(Licence::Adopt { .. } | Licence::Repair) | None => None,
+                Some(Licence::Adopt { .. } | Licence::Repair | Licence::Restore { .. }) | None => None,
             };
             let must_exist = self.ledger.must_exist(order.id);
-            let known = Known { ssh_answered, must_exist, licence: licence.as_ref(), named: named.as_ref() };
+            let restoring = self.unfinished(fleet, order, seen.as_ref())?;
+            let (licence, named) = (licence.as_ref(), named.as_ref());
+            let known = Known { ssh_answered, must_exist, licence, named, restoring };
             match plan::plan(fleet, order, seen.as_ref(), known) {
                 Next::Done(observed) => {
                     let differs = |seen| drift::drift(order, &self.host.place(), seen);
@@ -235,6 +239,8 @@ impl<H: Host> Worker<H> {
                     host.rename(&instance, &order.name).await?;
                 }
             }
+            Action::Halt => host.stop(&order.name, StopMode::Graceful).await?,
+            Action::Restore => self.restore(fleet, order).await?,
             Action::Start => host.start(&order.name).await?,
             Action::Stop(mode) => host.stop(&order.name, mode).await?,
             Action::Delete => host.delete(&order.name).await?,
@@ -255,6 +261,10 @@ impl<H: Host> Worker<H> {
     /// Reads the orders off the instances, once, as soon as the host answers: what an agent knows after kill -9, and
     /// after the loss of the boot disk.
     pub(crate) async fn recall(&self) -> Result<(), AgentError> {
+        // Before the instances: those that are noted here claim to be what they were.
+        for noted in self.journal.all() {
+            self.ledger.recall(noted.order, true);
+        }
         let mut wait = self.timings.retry_min;
         let instances = loop {
             match self.host.instances().await {

@@ -3,6 +3,7 @@
 mod adopt;
 mod lifetime;
 mod node;
+mod snapshot;
 mod views;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
@@ -14,12 +15,14 @@ use containarium_proto::{
     labels::Label,
     names::{NodeName, Username},
     sizes::Bytes,
+    snapshots::Keep,
 };
 
 pub use self::{
     adopt::Adopt,
     lifetime::{Limit, Set, Switch},
     node::{NodeLabel, NodeSet},
+    snapshot::{Snapshot, SnapshotEvery, SnapshotRestore, schedule_change},
     views::{Top, TopSort},
 };
 
@@ -95,6 +98,9 @@ pub enum Command {
     Move(Move),
     /// Change when a machine starts and stops by itself.
     Set(Set),
+    /// A machine's disk as it was.
+    #[command(subcommand)]
+    Snapshot(Snapshot),
     /// A user's ssh keys.
     #[command(subcommand)]
     Key(Key),
@@ -175,6 +181,12 @@ pub struct Create {
     /// Stop the machine after this long without an ssh session or use of CPU, such as 12h.
     #[arg(long, value_parser = lifetime::idle_stop, value_name = "DURATION")]
     pub idle_stop: Option<Duration>,
+    /// Make a snapshot of the machine so often, while it runs.
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub snapshots: Option<SnapshotEvery>,
+    /// Keep so many of these, the newest; 7 without it.
+    #[arg(long, requires = "snapshots", value_name = "N")]
+    pub keep: Option<Keep>,
 }
 
 fn memory(text: &str) -> Result<Bytes, String> {

@@ -12,7 +12,7 @@ use std::{
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use containarium_proto::{convert, lifetime, sizes::Bytes, v1};
+use containarium_proto::{convert, lifetime, sizes::Bytes, snapshots::Schedule, v1};
 use serde::Serialize;
 
 use crate::{
@@ -52,6 +52,9 @@ pub(crate) struct Container {
     pub(crate) expired_at: Option<String>,
     pub(crate) idle_stop_seconds: Option<u64>,
     pub(crate) idle_since: Option<String>,
+    /// "daily, keep 7"; empty: none.
+    pub(crate) snapshots: String,
+    pub(crate) snapshotted_at: Option<String>,
     #[serde(skip)]
     age: String,
 }
@@ -95,7 +98,17 @@ impl From<&v1::Container> for Container {
             expired_at: some_time(container.expired_at_unix_millis),
             idle_stop_seconds: Some(container.idle_stop_seconds).filter(|seconds| *seconds > 0),
             idle_since: some_time(container.idle_since_unix_millis),
+            snapshots: schedule(container.snapshots.as_ref()),
+            snapshotted_at: some_time(container.snapshotted_at_unix_millis),
         }
+    }
+}
+
+fn schedule(wire: Option<&v1::SnapshotSchedule>) -> String {
+    let change = convert::schedule_change_from_wire(wire).unwrap_or_default();
+    match (change.every, change.keep) {
+        (Some(Some(every)), Some(keep)) => Schedule { every, keep }.to_string(),
+        _ => String::new(),
     }
 }
 
@@ -236,7 +249,7 @@ fn time(unix_millis: i64) -> String {
 }
 
 /// The same of a time that 0 says there is none of.
-fn some_time(unix_millis: i64) -> Option<String> {
+pub(crate) fn some_time(unix_millis: i64) -> Option<String> {
     (unix_millis > 0).then(|| time(unix_millis))
 }
 
@@ -273,7 +286,7 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 pub(crate) fn container_table(containers: &[Container], wide: bool) -> String {
     let mut header = vec!["NAME", "USER", "STATUS", "NODE", "IP", "CPU", "MEMORY", "DISK", "AUTOSTART", "AGE"];
     if wide {
-        header.extend(["PROTECTED", "EXPIRES", "IDLE STOP", "IMAGE", "GENERATION", "LABELS", "DETAIL"]);
+        header.extend(["PROTECTED", "EXPIRES", "IDLE STOP", "SNAPSHOTS", "IMAGE", "GENERATION", "LABELS", "DETAIL"]);
     }
     let row = |c: &Container| {
         let autostart = if c.autostart { "yes" } else { "no" };
@@ -284,6 +297,7 @@ pub(crate) fn container_table(containers: &[Container], wide: bool) -> String {
         if wide {
             let protected = if c.protected { "yes" } else { "no" };
             row.extend([protected.to_owned(), c.expires_at.clone().unwrap_or_default(), c.idle_stop()]);
+            row.push(c.snapshots.clone());
             row.extend([c.image.clone(), c.generation.to_string(), labels(&c.labels), c.detail.clone()]);
         }
         row

@@ -62,6 +62,10 @@ pub struct Args {
     /// How long a container is kept, stopped, after its time to live.
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_TTL_GRACE", default_value = "24h", value_parser = grace)]
     ttl_grace: Duration,
+    /// How long an hour of a schedule of snapshots lasts: to see one work without waiting for it.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_SNAPSHOT_HOUR", default_value = "1h", hide = true,
+          value_parser = humantime::parse_duration)]
+    snapshot_hour: Duration,
     /// text or json
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -94,6 +98,7 @@ impl Args {
             },
             timings: Timings::default(),
             lifetimes: Lifetimes { grace: self.ttl_grace, ..Lifetimes::default() },
+            snapshot_hour: self.snapshot_hour,
         }
     }
 }

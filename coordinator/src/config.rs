@@ -31,6 +31,8 @@ pub struct Config {
     pub timings: Timings,
     /// How long containers may live and idle.
     pub lifetimes: Lifetimes,
+    /// How long an hour of a schedule of snapshots lasts: an hour, but in tests.
+    pub snapshot_hour: Duration,
 }
 
 /// What a container gets when its create does not say.
@@ -143,6 +145,8 @@ pub struct Timings {
     /// A reign deletes nothing for its age before this: an operator who starts a coordinator with a wrong clock, or on
     /// an old database, has time to see it.
     pub delete_settle: Duration,
+    /// Between looks at schedules of snapshots.
+    pub snapshots_every: Duration,
 }
 
 impl Default for Timings {
@@ -161,6 +165,7 @@ impl Default for Timings {
             image_patience: Duration::from_secs(30),
             lifetimes_every: Duration::from_secs(30),
             delete_settle: Duration::from_secs(60),
+            snapshots_every: Duration::from_secs(5),
         }
     }
 }

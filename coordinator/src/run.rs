@@ -13,6 +13,7 @@ use crate::{
     images, leader, lifetime, moving,
     node::Drivers,
     reign::Reign,
+    snapshots,
     store::{Policy, StateLock, Store, StoreError},
 };
 
@@ -79,6 +80,7 @@ async fn govern(
         never = moving::run(reign, drivers) => match never {},
         never = images::run(reign, drivers) => match never {},
         never = lifetime::keep(reign) => match never {},
+        never = snapshots::run(reign, drivers) => match never {},
         () = grace_over => {
             tracing::warn!("calls under way were cut off");
             Ok(())

@@ -4,6 +4,7 @@
 
 mod lifetimes;
 mod nodes;
+mod snapshots;
 
 use std::{
     net::SocketAddr,
@@ -208,8 +209,10 @@ impl Fleet {
                 image_patience: Duration::from_millis(100),
                 lifetimes_every: Duration::from_millis(100),
                 delete_settle: Duration::from_millis(300),
+                snapshots_every: Duration::from_millis(50),
             },
             lifetimes: lifetimes::short(),
+            snapshot_hour: snapshots::HOUR,
         };
         let started = Instant::now();
         loop {

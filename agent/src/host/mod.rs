@@ -15,6 +15,7 @@ use containarium_proto::{
     keys::KeySet,
     names::Username,
     node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
+    snapshots::{SnapshotName, Snapshots},
     spec::{Capacity, Fingerprint, Image},
 };
 use ipnet::Ipv4Net;
@@ -213,6 +214,27 @@ pub trait Host: Send + Sync + 'static {
     fn ensure_account(&self, fleet: FleetId, account: &Account) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Ends the sessions of a proxy account of ours and removes it with its home; done at once if there is none.
     fn remove_account(&self, fleet: FleetId, username: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+
+    /// The snapshots of an instance, none that a copy has made; `None`: there is no such instance.
+    fn snapshots(&self, name: &str) -> impl Future<Output = Result<Option<Snapshots>, HostError>> + Send;
+    /// Makes a snapshot; makes it anew if there is one of that name.
+    fn make_snapshot(
+        &self,
+        name: &str,
+        snapshot: &SnapshotName,
+    ) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Removes a snapshot; done at once if there is none.
+    fn remove_snapshot(
+        &self,
+        name: &str,
+        snapshot: &SnapshotName,
+    ) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Brings a stopped instance back to a snapshot, its configuration and our stamps included, without any key that
+    /// let somebody in then.
+    fn restore(&self, order: &Order, snapshot: &SnapshotName) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Makes an instance exactly what `order` says, in one go, as a repair does, and takes [`Stamp::login`] and
+    /// [`Stamp::copied`] off it, whoever's stamp it carries: what is inside is not what they were written for.
+    fn restamp(&self, fleet: FleetId, order: &Order) -> impl Future<Output = Result<(), HostError>> + Send;
 
     /// How an instance is used; `None`: it does not run, or there is none.
     fn activity(&self, name: &str) -> impl Future<Output = Result<Option<Activity>, HostError>> + Send;

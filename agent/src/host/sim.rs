@@ -5,6 +5,7 @@
 mod fault;
 mod inspect;
 mod instance;
+mod snapshots;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,12 +20,14 @@ use containarium_proto::{
     names::Username,
     node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     sizes::Bytes,
+    snapshots::{SnapshotName, Snapshots},
     spec::{Capacity, Fingerprint, Image},
 };
 use ipnet::Ipv4Net;
 
 pub use fault::Fault;
 pub use instance::{SimInstance, image_fingerprint};
+pub use snapshots::SimSnapshot;
 
 use fault::Faults;
 use instance::{foreign, made, place, stamp};
@@ -51,6 +54,8 @@ struct Memory {
     uuids: u32,
     helper_missing: bool,
     activity: BTreeMap<String, Activity>,
+    /// Storage that goes back only to the newest snapshot.
+    newest_only: bool,
 }
 
 /// A simulated jump server. Clones share their memory.
@@ -85,6 +90,7 @@ impl SimHost {
             uuids: 0,
             helper_missing: false,
             activity: BTreeMap::new(),
+            newest_only: false,
         };
         Self {
             network: Network { cidr, gateway },
@@ -287,7 +293,10 @@ impl Host for SimHost {
         self.effect(|memory| {
             let instance = present(memory, name)?;
             instance.offered.insert(pass);
-            let secrets = BTreeMap::from([("data".to_owned(), instance.data.clone())]);
+            let secrets = BTreeMap::from([
+                ("data".to_owned(), instance.data.clone()),
+                ("snapshots".to_owned(), snapshots::pack(instance)),
+            ]);
             Ok(CopyOffer { operation: format!("https://{host}/{name}"), secrets, certificate: "simulated".to_owned() })
         })
         .await
@@ -304,14 +313,18 @@ impl Host for SimHost {
         progress(": 1MB");
         self.effect(|memory| {
             let data = offer.secrets.get("data").cloned().unwrap_or_default();
+            let came = offer.secrets.get("snapshots").map_or("", String::as_str);
+            let snapshots = snapshots::unpack(came, order, fleet);
             if refresh {
-                present(memory, &order.name)?.data = data;
+                let instance = present(memory, &order.name)?;
+                (instance.data, instance.snapshots) = (data, snapshots);
                 return Ok(());
             }
             if memory.instances.contains_key(&order.name) {
                 return Err(HostError::transient(format!("instance {} exists already", order.name)));
             }
-            memory.instances.insert(order.name.clone(), SimInstance::new(made(fleet, order), data));
+            let instance = SimInstance { snapshots, ..SimInstance::new(made(fleet, order), data) };
+            memory.instances.insert(order.name.clone(), instance);
             Ok(())
         })
         .await
@@ -429,6 +442,26 @@ impl Host for SimHost {
             Ok(())
         })
         .await
+    }
+
+    async fn snapshots(&self, name: &str) -> Result<Option<Snapshots>, HostError> {
+        self.list_snapshots(name).await
+    }
+
+    async fn make_snapshot(&self, name: &str, snapshot: &SnapshotName) -> Result<(), HostError> {
+        self.take_snapshot(name, snapshot).await
+    }
+
+    async fn remove_snapshot(&self, name: &str, snapshot: &SnapshotName) -> Result<(), HostError> {
+        self.drop_snapshot(name, snapshot).await
+    }
+
+    async fn restore(&self, order: &Order, snapshot: &SnapshotName) -> Result<(), HostError> {
+        self.bring_back(order, snapshot).await
+    }
+
+    async fn restamp(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
+        self.stamp_anew(fleet, order).await
     }
 
     async fn activity(&self, name: &str) -> Result<Option<Activity>, HostError> {

@@ -146,7 +146,8 @@ proptest! {
                                 Action::EnsureLogin => there = instance(fleet, &there.stamp.unwrap().order, there.power, true),
                                 Action::Configure | Action::Repair | Action::Adopt => there.stamp.as_mut().unwrap().order = order.clone(),
                                 Action::ClearCopy => there.stamp.as_mut().unwrap().copied = None,
-                                Action::Create | Action::Delete | Action::WaitSsh | Action::Rename => {
+                                Action::Create | Action::Delete | Action::WaitSsh | Action::Rename | Action::Halt
+                                | Action::Restore => {
                                     unreachable!("handled above, or not asked for")
                                 }
                             }
@@ -276,4 +277,39 @@ fn only_a_licence_to_repair_takes_away_what_was_added() {
     assert_eq!(next(&old, None), Next::Do(Action::Configure));
     assert_eq!(next(&old, Some(&Licence::Repair)), Next::Do(Action::Repair));
     assert_eq!(next(&new, Some(&Licence::Repair)), Next::Done(Observed::Running));
+}
+
+fn licensed(since: u64) -> Licence {
+    Licence::Restore { snapshot: "before".parse().unwrap(), since: Generation(since) }
+}
+
+#[test]
+fn a_restore_is_begun_once_stopped_and_finished_whatever_the_instance_claims_then() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let (old, new) = (order(id, Desired::Running, 3, 0), order(id, Desired::Running, 4, 0));
+    let licence = licensed(4);
+    let ask = |order: &Order, seen: Option<&Instance>, restoring: Option<u64>| {
+        let restoring = restoring.map(Generation);
+        super::plan(fleet, order, seen, Known { licence: Some(&licence), restoring, ..Known::default() })
+    };
+    let at = |order: &Order, power| instance(fleet, order, power, true);
+    assert_eq!(ask(&new, Some(&at(&old, Power::Running)), None), Next::Do(Action::Halt));
+    assert_eq!(ask(&new, Some(&at(&old, Power::Stopped)), None), Next::Do(Action::Restore));
+    // Stamped anew: its user may have gone on, under a later order too.
+    assert_eq!(ask(&new, Some(&at(&new, Power::Stopped)), None), Next::Do(Action::Start));
+    let later = order(id, Desired::Stopped, 5, 0);
+    assert_eq!(ask(&later, Some(&at(&new, Power::Running)), None), Next::Do(Action::Configure));
+    // Half done: it claims to be what it was, or nobody's.
+    for power in [Power::Running, Power::Stopped] {
+        let action = if power == Power::Running { Action::Halt } else { Action::Restore };
+        let nobodys = Instance { stamp: None, ..at(&old, power) };
+        for seen in [at(&order(id, Desired::Running, 1, 0), power), nobodys] {
+            assert_eq!(ask(&new, Some(&seen), Some(4)), Next::Do(action));
+            assert_eq!(ask(&order(id, Desired::Absent, 5, 0), Some(&seen), Some(4)), Next::Do(action));
+        }
+    }
+    // What is to go is not brought back first; what is gone is lost, and not made anew.
+    assert_eq!(ask(&order(id, Desired::Absent, 4, 0), Some(&at(&old, Power::Stopped)), None), Next::Do(Action::Delete));
+    let gone = Known { licence: Some(&licence), must_exist: true, ..Known::default() };
+    assert_eq!(super::plan(fleet, &new, None, gone), Next::Done(Observed::Absent));
 }

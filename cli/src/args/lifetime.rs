@@ -6,14 +6,15 @@ use clap::{ArgGroup, Args as ClapArgs, ValueEnum};
 use containarium_proto::{
     lifetime::{Bounds, IDLE_STOP, TTL},
     names::Username,
+    snapshots::Keep,
 };
 
-use super::user;
+use super::{SnapshotEvery, user};
 
 /// Change when a machine starts and stops by itself; what is not given stays.
 #[derive(Debug, ClapArgs)]
 // Not #[group]: that one holds every argument, so the user name alone would do.
-#[command(group = ArgGroup::new("lifetime").required(true).multiple(true).args(["autostart", "ttl", "idle_stop"]))]
+#[command(group = ArgGroup::new("lifetime").required(true).multiple(true).args(["autostart", "ttl", "idle_stop", "snapshots", "keep"]))]
 pub struct Set {
     /// User name; alice-container is understood too.
     #[arg(value_parser = user)]
@@ -27,6 +28,12 @@ pub struct Set {
     /// Stop it after this long without an ssh session or use of CPU, such as 12h; off: never.
     #[arg(long, value_parser = limit(IDLE_STOP), value_name = "DURATION|off")]
     pub idle_stop: Option<Limit>,
+    /// Make a snapshot of it so often, while it runs.
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub snapshots: Option<SnapshotEvery>,
+    /// Keep so many of these, the newest.
+    #[arg(long, value_name = "N")]
+    pub keep: Option<Keep>,
 }
 
 /// On or off.

@@ -161,6 +161,8 @@ fn people(info: &Info) -> String {
         ("Expired", c.expired_at.clone().unwrap_or_default()),
         ("Idle stop", c.idle_stop()),
         ("Idle since", c.idle_since.clone().unwrap_or_default()),
+        ("Snapshots", c.snapshots.clone()),
+        ("Snapshotted", c.snapshotted_at.clone().unwrap_or_default()),
         ("Image", c.image.clone()),
         ("Fingerprint", c.image_fingerprint.clone()),
         ("Keys", c.ssh_keys.join(" ")),

@@ -18,6 +18,7 @@ mod protect;
 mod repair;
 mod resize;
 mod set;
+mod snapshot;
 mod top;
 mod version;
 mod watch;
@@ -50,6 +51,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Repair(user) => repair::run(&client()?, format, &user.user).await,
         Command::Move(wanted) => moving::run(&client()?, format, wanted).await,
         Command::Set(set) => set::run(&client()?, format, set).await,
+        Command::Snapshot(snapshot) => snapshot::run(&client()?, format, snapshot).await,
         Command::Key(key) => key::run(&args.global, key).await,
         Command::Export(export) => export::run(&args.global, export).await,
         Command::Image(image) => image::run(&client()?, format, image).await,

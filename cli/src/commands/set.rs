@@ -1,9 +1,9 @@
 //! `set`: when a machine starts and stops by itself.
 
-use containarium_proto::{ids::RequestId, v1};
+use containarium_proto::{convert, ids::RequestId, v1};
 
 use crate::{
-    args::{Format, Limit, Set, Switch},
+    args::{Format, Limit, Set, Switch, schedule_change},
     client::Client,
     commands::{list, progress},
     errors::Failure,
@@ -17,6 +17,7 @@ pub(crate) async fn run(client: &Client, format: Format, set: &Set) -> Result<()
         autostart: set.autostart.map(|switch| switch == Switch::On),
         ttl_seconds: set.ttl.map(seconds),
         idle_stop_seconds: set.idle_stop.map(seconds),
+        snapshots: convert::schedule_change_to_wire(&schedule_change(set.snapshots, set.keep)),
     };
     let stream = client.stream(request, |mut fleet, request| async move { fleet.set_lifetime(request).await }).await;
     let last = progress::to_the_end(client, stream).await?;
@@ -35,5 +36,7 @@ fn people(container: &Container) -> String {
     let autostart = if container.autostart { "on" } else { "off" };
     let expires = container.expires_at.as_deref().unwrap_or("never");
     let idle_stop = container.idle_stop_seconds.map_or_else(|| "off".to_owned(), |_| container.idle_stop());
-    format!("{}: autostart {autostart}, expires {expires}, idle stop {idle_stop}\n", container.name)
+    let snapshots = if container.snapshots.is_empty() { "off" } else { &container.snapshots };
+    let Container { name, .. } = container;
+    format!("{name}: autostart {autostart}, expires {expires}, idle stop {idle_stop}, snapshots {snapshots}\n")
 }

@@ -28,7 +28,7 @@ use crate::{
     placement::{Candidate, Resources},
     placing,
     reign::Reign,
-    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Role, WriteTx},
+    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Role, Snapshotting, WriteTx},
 };
 
 /// Everything there, with what adopting it would do.
@@ -184,6 +184,7 @@ async fn insert(
         generation_floor: Generation(0),
         labels: Labels::default(),
         lifetime: Lifetime::default(),
+        snapshots: Snapshotting::default(),
     })
     .await?;
     let row = PlacementRow {

@@ -25,7 +25,7 @@ use crate::{
     placement::{self, Candidate, Demand, Fit, Resources, Verdict},
     placing,
     reign::Reign,
-    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Role, Ttl, WriteTx},
+    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Role, Snapshotting, Ttl, WriteTx},
 };
 
 /// Places it; gives the container, new or of the same request.
@@ -192,6 +192,7 @@ async fn insert(
         generation_floor: Generation(0),
         labels: create.labels.clone(),
         lifetime,
+        snapshots: Snapshotting { schedule: create.snapshots, last_at: None },
     })
     .await?;
     let access_revision = tx.bump_access().await?;

@@ -23,6 +23,7 @@ mod resize;
 mod serve;
 mod service;
 mod settle;
+mod snapshots;
 mod usage;
 mod view;
 mod watch;

@@ -10,7 +10,7 @@ use super::{
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
-    render, repair, resize, usage, view,
+    render, repair, resize, snapshots, usage, view,
     watch::{Places, WatchStream},
     watch_events::Followed,
 };
@@ -40,6 +40,9 @@ impl v1::fleet_server::Fleet for FleetService {
     type RepairContainerStream = ProgressStream;
     type AdoptInstanceStream = ProgressStream;
     type SetLifetimeStream = ProgressStream;
+    type CreateSnapshotStream = ProgressStream;
+    type DeleteSnapshotStream = ProgressStream;
+    type RestoreSnapshotStream = ProgressStream;
     type WatchContainersStream = WatchStream<v1::ListContainersResponse>;
     type WatchEventsStream = WatchStream<v1::WatchEventsResponse>;
 
@@ -274,6 +277,44 @@ impl v1::fleet_server::Fleet for FleetService {
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
         let followed = Followed::new(request.into_inner())?;
         Ok(Response::new(self.watches.watch(self.reign.clone(), followed)?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user))]
+    async fn list_snapshots(
+        &self,
+        request: Request<v1::ListSnapshotsRequest>,
+    ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
+        let user = parse::user(&request.get_ref().user)?;
+        Ok(Response::new(snapshots::list(&self.reign, &self.drivers, &user).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, name = request.get_ref().name))]
+    async fn create_snapshot(
+        &self,
+        request: Request<v1::CreateSnapshotRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let wanted = snapshots::parse_create(request.get_ref())?;
+        let goal = snapshots::create(&self.reign, &self.drivers, &wanted).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, name = request.get_ref().name))]
+    async fn delete_snapshot(
+        &self,
+        request: Request<v1::DeleteSnapshotRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let which = snapshots::parse_name(&request.get_ref().user, &request.get_ref().name)?;
+        let goal = snapshots::delete(&self.reign, &self.drivers, &which).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, name = request.get_ref().name))]
+    async fn restore_snapshot(
+        &self,
+        request: Request<v1::RestoreSnapshotRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let goal = snapshots::restore(&self.reign, &self.drivers, request.get_ref()).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
     }
 
     #[tracing::instrument(skip_all)]

@@ -83,7 +83,7 @@ pub(crate) struct AgentClient {
     address: String,
     certs: CertsDir,
     sender: Sender,
-    timings: Timings,
+    pub(super) timings: Timings,
     channel: Mutex<Option<Channel>>,
 }
 
@@ -99,7 +99,11 @@ impl AgentClient {
         *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn wire(&self) -> Result<Wire<Channel>, CallError> {
+    pub(super) fn sender(&self) -> v1::Sender {
+        convert::sender_to_wire(self.sender)
+    }
+
+    pub(super) fn wire(&self) -> Result<Wire<Channel>, CallError> {
         let mut held = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = match held.as_ref() {
             Some(channel) => channel.clone(),
@@ -258,7 +262,7 @@ impl AgentClient {
     }
 }
 
-async fn within<T>(
+pub(super) async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, CallError> {

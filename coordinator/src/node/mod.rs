@@ -16,6 +16,7 @@ mod pacer;
 mod plan;
 mod record;
 mod replace;
+mod snapshots;
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +30,7 @@ use tracing::Instrument;
 use self::client::AgentClient;
 use crate::{error::CoordinatorError, reign::Reign};
 
-pub(crate) use client::check_address;
+pub(crate) use client::{CallError, check_address};
 
 /// The drivers of all nodes. Dropping it stops them.
 pub(crate) struct Drivers {

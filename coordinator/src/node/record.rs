@@ -2,7 +2,7 @@
 
 use containarium_proto::{
     names::NodeName,
-    node::{ContainerReport, NodeReport},
+    node::{ContainerReport, Licence, NodeReport},
     spec::Observed,
 };
 
@@ -90,6 +90,10 @@ async fn settle(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<()
     let row = &held.placement;
     if !tx.record_observed((row.container, &row.node), row.generation, observed).await? {
         return Ok(());
+    }
+    // A snapshot that is not there, or that the storage cannot go back to.
+    if matches!((observed, &row.licence), (Observed::Failed { permanent: true, .. }, Some(Licence::Restore { .. }))) {
+        tx.drop_licence(row).await?;
     }
     let exactly = Resources::of(&row.spec);
     if matches!(observed, Observed::Running | Observed::Stopped) && row.reserved != exactly {

@@ -52,7 +52,8 @@ impl WriteTx {
             .execute(self.connection())
             .await
             .map_err(failed("inserting a container"))?;
-        self.set_lifetime(container.id, &container.lifetime).await
+        self.set_lifetime(container.id, &container.lifetime).await?;
+        self.set_snapshotting(container.id, &container.snapshots).await
     }
 
     pub(crate) async fn insert_placement(&mut self, placement: &PlacementRow) -> Result<(), StoreError> {

@@ -5,7 +5,8 @@
 //! lease ── one row, locked first by every write: fence and queue in one
 //! fleet ── id, access revision       node ── address, policy, last facts
 //! container ── one per user ──1:n── placement ── (desired, generation) per node     event ── what changed
-//!     └─0:1─ move ── from where to where, and how far
+//!     ├─0:1─ move ── from where to where, and how far
+//!     └─0:n─ snapshot ── those we were told to make, and how far
 //! ```
 //! Reading needs nothing ([`Reader`]); changing needs a [`WriteTx`], and that needs a [`Fence`] (I9). It must never
 //! decide anything: which node, which phase, whether to delete is for the pure modules.
@@ -19,6 +20,7 @@ mod moves;
 mod nodes;
 mod read;
 mod rows;
+mod snapshots;
 mod write;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
@@ -39,6 +41,7 @@ pub(crate) use moves::{MovePhase, MoveRow};
 pub(crate) use nodes::NodeFacts;
 pub(crate) use read::{Claim, Reader};
 pub(crate) use rows::{ContainerRow, Held, Moving, NodeRow, PlacementRow, Policy, Role, next_generation};
+pub(crate) use snapshots::{SnapshotRow, SnapshotState, Snapshotting, under_way};
 pub(crate) use write::WriteTx;
 
 /// One writer and a few readers; SQLite runs each connection on a thread of its own.
@@ -150,6 +153,7 @@ fn migrator() -> Migrator {
         one(5, "lifetime", include_str!("../../migrations/0005_lifetime.sql")),
         one(7, "drift", include_str!("../../migrations/0007_drift.sql")),
         one(8, "default_image", include_str!("../../migrations/0008_default_image.sql")),
+        one(9, "snapshot", include_str!("../../migrations/0009_snapshot.sql")),
     ])
 }
 

@@ -15,7 +15,7 @@ use ipnet::Ipv4Net;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{ColumnIndex, Row, any::AnyRow};
 
-use super::{Lifetime, MovePhase, StoreError, failed, lifetimes};
+use super::{Lifetime, MovePhase, Snapshotting, StoreError, failed, lifetimes, snapshots};
 use crate::{placement::Resources, settings::NodeSettings};
 
 /// The operator's word on a node.
@@ -89,6 +89,7 @@ pub(crate) struct ContainerRow {
     /// What its node must carry when it is placed.
     pub(crate) labels: Labels,
     pub(crate) lifetime: Lifetime,
+    pub(crate) snapshots: Snapshotting,
 }
 
 /// What one node was told to hold, and what was last durably seen of it there.
@@ -277,6 +278,7 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
         generation_floor: Generation(number(row, "generation_floor")?),
         labels: json(row, "labels")?,
         lifetime: lifetimes::lifetime(row)?,
+        snapshots: snapshots::snapshotting(row)?,
     };
     let change_request = match text(row, "change_request")?.as_str() {
         "" => None,

@@ -248,6 +248,18 @@ impl Agent for Service {
         Err(Status::unimplemented("no test here asks for it"))
     }
 
+    async fn list_snapshots(&self, _: Request<v1::SnapshotsOfRequest>) -> Result<Response<v1::SnapshotsOf>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn make_snapshot(&self, _: Request<v1::SnapshotOrder>) -> Result<Response<v1::SnapshotDone>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn remove_snapshot(&self, _: Request<v1::SnapshotOrder>) -> Result<Response<v1::SnapshotDone>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
     async fn list_foreign(
         &self,
         _: Request<v1::ListForeignRequest>,

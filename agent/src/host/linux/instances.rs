@@ -37,8 +37,8 @@ const ID: &str = "user.containarium.id";
 const OWNER: &str = "user.containarium.owner";
 const GENERATION: &str = "user.containarium.generation";
 const ORDER: &str = "user.containarium.order";
-const LOGIN_HASH: &str = "user.containarium.login";
-const COPIED: &str = "user.containarium.copied";
+pub(super) const LOGIN_HASH: &str = "user.containarium.login";
+pub(super) const COPIED: &str = "user.containarium.copied";
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Raw {

@@ -13,6 +13,7 @@ mod login;
 mod machine;
 mod repair;
 mod sessions;
+mod snapshots;
 mod sshd;
 mod system;
 mod usage;
@@ -24,6 +25,7 @@ use containarium_proto::{
     keys::KeySet,
     names::Username,
     node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
+    snapshots::{SnapshotName, Snapshots},
     spec::{Capacity, Fingerprint, Image},
 };
 use tokio::{
@@ -231,6 +233,26 @@ impl Host for LinuxHost {
     async fn remove_account(&self, fleet: FleetId, username: &str) -> Result<(), HostError> {
         let _writing = self.accounts.lock().await;
         accounts::remove(fleet, username).await
+    }
+
+    async fn snapshots(&self, name: &str) -> Result<Option<Snapshots>, HostError> {
+        self.read_snapshots(name).await
+    }
+
+    async fn make_snapshot(&self, name: &str, snapshot: &SnapshotName) -> Result<(), HostError> {
+        self.make_snapshot_of(name, snapshot).await
+    }
+
+    async fn remove_snapshot(&self, name: &str, snapshot: &SnapshotName) -> Result<(), HostError> {
+        self.remove_snapshot_of(name, snapshot).await
+    }
+
+    async fn restore(&self, order: &Order, snapshot: &SnapshotName) -> Result<(), HostError> {
+        self.restore_instance(order, snapshot).await
+    }
+
+    async fn restamp(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
+        self.stamp_restored(fleet, order).await
     }
 
     async fn activity(&self, name: &str) -> Result<Option<Activity>, HostError> {

@@ -69,6 +69,11 @@ pub(crate) struct State {
     pub(crate) lists: Vec<v1::ListContainersRequest>,
     pub(crate) followed: Vec<v1::WatchEventsRequest>,
     pub(crate) usage_of: Vec<v1::ListUsageRequest>,
+    /// What every container has, and what was asked about them.
+    pub(crate) snapshots: Vec<v1::ListedSnapshot>,
+    pub(crate) snapshot_creates: Vec<v1::CreateSnapshotRequest>,
+    pub(crate) snapshot_deletes: Vec<v1::DeleteSnapshotRequest>,
+    pub(crate) restores: Vec<v1::RestoreSnapshotRequest>,
 }
 
 /// Listens on a socket of its own; dropping or stopping it breaks every connection, as a killed process would.
@@ -182,6 +187,9 @@ impl Fleet for Fake {
     type DrainNodeStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type DeleteContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type RepairContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type CreateSnapshotStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type DeleteSnapshotStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type RestoreSnapshotStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type AdoptInstanceStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type SetLifetimeStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type WatchContainersStream = BoxStream<'static, Result<v1::ListContainersResponse, Status>>;
@@ -232,6 +240,43 @@ impl Fleet for Fake {
         let mut state = self.open()?;
         state.followed.push(request.into_inner());
         let script = state.follows.pop_front().ok_or_else(|| Status::internal("one follower more than scripted"))?;
+        Ok(Response::new(played(script)))
+    }
+
+    async fn list_snapshots(
+        &self,
+        _: Request<v1::ListSnapshotsRequest>,
+    ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
+        let snapshots = self.open()?.snapshots.clone();
+        Ok(Response::new(v1::ListSnapshotsResponse { snapshots }))
+    }
+
+    async fn create_snapshot(
+        &self,
+        request: Request<v1::CreateSnapshotRequest>,
+    ) -> Result<Response<Self::CreateSnapshotStream>, Status> {
+        let request = request.into_inner();
+        let mut state = self.open()?;
+        let snapshot = if request.name.is_empty() { "snap-1".to_owned() } else { request.name.clone() };
+        state.snapshot_creates.push(request);
+        Ok(Response::new(played(vec![Step::say(v1::Progress { snapshot, ..super::progress(0, 0, "made") })])))
+    }
+
+    async fn delete_snapshot(
+        &self,
+        request: Request<v1::DeleteSnapshotRequest>,
+    ) -> Result<Response<Self::DeleteSnapshotStream>, Status> {
+        self.open()?.snapshot_deletes.push(request.into_inner());
+        Ok(Response::new(played(vec![Step::say(super::progress(0, 0, "removed"))])))
+    }
+
+    async fn restore_snapshot(
+        &self,
+        request: Request<v1::RestoreSnapshotRequest>,
+    ) -> Result<Response<Self::RestoreSnapshotStream>, Status> {
+        let mut state = self.open()?;
+        state.restores.push(request.into_inner());
+        let script = state.scripts.pop_front().ok_or_else(|| Status::internal("one restore more than scripted"))?;
         Ok(Response::new(played(script)))
     }
 
