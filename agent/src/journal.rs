@@ -44,8 +44,9 @@ impl Journal {
     pub(crate) fn load(state_dir: &Path) -> Result<Self, AgentError> {
         let path = state_dir.join("restores.json");
         let entries = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|source| AgentError::Journal { path: path.clone(), source })?,
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|source| AgentError::Journal { path: path.clone(), source })?
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
             Err(source) => return Err(AgentError::File { action: "reading", path, source }),
         };

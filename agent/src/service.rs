@@ -201,17 +201,11 @@ impl<H: Host> Agent for Service<H> {
         Ok(Response::new(snapshots::list(self, request.get_ref()).await?))
     }
 
-    async fn make_snapshot(
-        &self,
-        request: Request<v1::SnapshotOrder>,
-    ) -> Result<Response<v1::SnapshotDone>, Status> {
+    async fn make_snapshot(&self, request: Request<v1::SnapshotOrder>) -> Result<Response<v1::SnapshotDone>, Status> {
         Ok(Response::new(snapshots::carry_out(self, request.get_ref(), What::Make).await?))
     }
 
-    async fn remove_snapshot(
-        &self,
-        request: Request<v1::SnapshotOrder>,
-    ) -> Result<Response<v1::SnapshotDone>, Status> {
+    async fn remove_snapshot(&self, request: Request<v1::SnapshotOrder>) -> Result<Response<v1::SnapshotDone>, Status> {
         Ok(Response::new(snapshots::carry_out(self, request.get_ref(), What::Remove).await?))
     }
 

@@ -2,6 +2,7 @@
 //! place turns wire messages into what is printed.
 
 mod placing;
+mod schedule;
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,7 @@ use std::{
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use containarium_proto::{convert, lifetime, sizes::Bytes, snapshots::Schedule, v1};
+use containarium_proto::{convert, lifetime, sizes::Bytes, v1};
 use serde::Serialize;
 
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
 
 use placing::{Load, loads, shown};
 pub(crate) use placing::{Settings, Verdict, labels, limits, loads_of, verdict_table};
+use schedule::schedule;
 
 /// A container as programs see it.
 #[derive(Debug, Serialize)]
@@ -101,14 +103,6 @@ impl From<&v1::Container> for Container {
             snapshots: schedule(container.snapshots.as_ref()),
             snapshotted_at: some_time(container.snapshotted_at_unix_millis),
         }
-    }
-}
-
-fn schedule(wire: Option<&v1::SnapshotSchedule>) -> String {
-    let change = convert::schedule_change_from_wire(wire).unwrap_or_default();
-    match (change.every, change.keep) {
-        (Some(Some(every)), Some(keep)) => Schedule { every, keep }.to_string(),
-        _ => String::new(),
     }
 }
 

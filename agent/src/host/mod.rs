@@ -218,11 +218,7 @@ pub trait Host: Send + Sync + 'static {
     /// The snapshots of an instance, none that a copy has made; `None`: there is no such instance.
     fn snapshots(&self, name: &str) -> impl Future<Output = Result<Option<Snapshots>, HostError>> + Send;
     /// Makes a snapshot; makes it anew if there is one of that name.
-    fn make_snapshot(
-        &self,
-        name: &str,
-        snapshot: &SnapshotName,
-    ) -> impl Future<Output = Result<(), HostError>> + Send;
+    fn make_snapshot(&self, name: &str, snapshot: &SnapshotName) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Removes a snapshot; done at once if there is none.
     fn remove_snapshot(
         &self,

@@ -56,6 +56,8 @@ struct Memory {
     activity: BTreeMap<String, Activity>,
     /// Storage that goes back only to the newest snapshot.
     newest_only: bool,
+    /// Snapshots that were ever made by the agent.
+    snapshots_made: u32,
 }
 
 /// A simulated jump server. Clones share their memory.
@@ -91,6 +93,7 @@ impl SimHost {
             helper_missing: false,
             activity: BTreeMap::new(),
             newest_only: false,
+            snapshots_made: 0,
         };
         Self {
             network: Network { cidr, gateway },

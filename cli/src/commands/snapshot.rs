@@ -112,7 +112,10 @@ async fn restore(client: &Client, format: Format, wanted: &SnapshotRestore) -> R
     if *snapshot_first {
         let made = create(client, user, None).await?;
         if made.pending {
-            return Err(Failure::new(errors::REFUSED, format!("snapshot {} is not made yet: nothing was restored", made.name)));
+            return Err(Failure::new(
+                errors::REFUSED,
+                format!("snapshot {} is not made yet: nothing was restored", made.name),
+            ));
         }
         output::note(&format!("how it is now is kept as {}", made.name));
     }

@@ -36,7 +36,10 @@ fn set_asks_for_what_is_given_and_nothing_else() {
     for (flags, wanted) in cases {
         let fleet = Coordinator::with([mortal()]);
         let said = fleet.cli(&format!("set alice-container {flags}")).run().ok();
-        assert_eq!(said, "alice-container: autostart on, expires 2025-06-15T15:06:40.123Z, idle stop 12h, snapshots off\n");
+        assert_eq!(
+            said,
+            "alice-container: autostart on, expires 2025-06-15T15:06:40.123Z, idle stop 12h, snapshots off\n"
+        );
         let state = fleet.state();
         let asked: Vec<_> = state.lifetimes.iter().map(|r| (r.autostart, r.ttl_seconds, r.idle_stop_seconds)).collect();
         assert_eq!(asked, [wanted], "{flags}");

@@ -1,13 +1,15 @@
 //! Snapshots as people ask for them. One that is to be made or removed is a row, and then the business of `snapshots`,
 //! whoever waits; a restore is the same order once more under a new generation, with the licence to bring the disk back.
 
+mod changed;
+
 use std::error::Error;
 
 use chrono::Utc;
 use containarium_proto::{
     convert,
     error::{Reason, Refusal},
-    ids::{ContainerId, RequestId},
+    ids::RequestId,
     names::Username,
     node::Licence,
     snapshots::{Snapshot, SnapshotName, Snapshots},
@@ -15,19 +17,17 @@ use containarium_proto::{
     v1,
 };
 
+use self::changed::Changed;
 use super::{
     moves::refuse_moving,
     parse,
     power::refuse_away,
-    progress::{Goal, Look, Said, remark},
     refuse::{field, no_such_user},
-    render,
     resize::refuse_busy,
     settle::Settled,
     view,
 };
 use crate::{
-    availability::Availability,
     clock,
     node::{
         Drivers,
@@ -194,7 +194,7 @@ async fn refuse_not_ready(tx: &mut WriteTx, held: &Held, sights: &Sights) -> Res
             let view = view::view(held.clone(), sights);
             let message = format!("{} is {:?}: {}", held.container.owner.container_name(), view.phase, view.detail);
             Err(Refusal::new(Reason::ContainerFailed, message)
-                .hint("only of what runs, or was stopped, a snapshot is made; an earlier one can be restored"))
+                .hint("snapshots are made and removed of what runs, or was stopped; one can be restored at any time"))
         }
     }
 }
@@ -250,75 +250,6 @@ pub(super) async fn delete(
     tx.commit().await?;
     reign.wake_streams();
     Ok(Changed::of(&row, owner))
-}
-
-/// Waits until one is made or removed.
-pub(super) struct Changed {
-    container: ContainerId,
-    owner: Username,
-    name: SnapshotName,
-    removing: bool,
-    said: Said,
-}
-
-impl Changed {
-    fn of(row: &SnapshotRow, owner: &Username) -> Self {
-        let removing = row.state == SnapshotState::Deleting;
-        let (container, name) = (row.container, row.name.clone());
-        Self { container, owner: owner.clone(), name, removing, said: Said::default() }
-    }
-
-    fn end(&self, held: &Held, sights: &Sights, (message, pending): (String, bool)) -> Look {
-        let container = Some(render::container(&view::view(held.clone(), sights)));
-        let snapshot = self.name.to_string();
-        Look::Done(v1::Progress { container, pending, snapshot, ..remark(message) })
-    }
-
-    /// It is gone although it was to be made, or there although it was to be removed.
-    async fn failed(&self, reign: &Reign) -> Result<Look, Refusal> {
-        let name = self.owner.container_name();
-        let kinds = [EventKind::ContainerSnapshotFailed, EventKind::ContainerSnapshotRemoved];
-        let last = reign.store.reader().await?.last_event(&name, &kinds).await?;
-        let why = last.map(|event| event.message).filter(|message| message.starts_with(self.name.as_str()));
-        let message = why.unwrap_or_else(|| format!("another command took over snapshot {}", self.name));
-        Err(Refusal::new(Reason::ContainerFailed, message)
-            .hint(format!("see 'containarium events --subject {name}'; repeat the command to try again")))
-    }
-}
-
-impl Goal for Changed {
-    async fn look(&mut self, reign: &Reign) -> Result<Look, Refusal> {
-        let mut reader = reign.store.reader().await?;
-        let rows = reader.snapshots_of(self.container).await?;
-        let held = view::principal(reader.of_container(self.container).await?).pop();
-        drop(reader);
-        let name = self.owner.container_name();
-        let Some(held) = held else {
-            return Err(Refusal::new(Reason::Busy, format!("{name} was deleted meanwhile"))
-                .hint("its snapshots went with it"));
-        };
-        let sights = reign.sights();
-        let state = rows.iter().find(|row| row.name == self.name).map(|row| row.state);
-        let doing = match (state, self.removing) {
-            (Some(SnapshotState::Ready), false) => {
-                return Ok(self.end(&held, &sights, (format!("snapshot {} is made", self.name), false)));
-            }
-            (None, true) => {
-                return Ok(self.end(&held, &sights, (format!("snapshot {} is removed", self.name), false)));
-            }
-            (None | Some(SnapshotState::Deleting), false) | (Some(SnapshotState::Ready), true) => {
-                return self.failed(reign).await;
-            }
-            (Some(SnapshotState::Creating), _) => "making",
-            (Some(SnapshotState::Deleting), true) => "removing",
-        };
-        let node = &held.placement.node;
-        if live::availability(node, &sights) == Availability::Offline {
-            let message = format!("{node} went away: snapshot {} is done with when it is back", self.name);
-            return Ok(self.end(&held, &sights, (message, true)));
-        }
-        Ok(self.said.news(remark(format!("{doing} snapshot {}", self.name))).unwrap_or(Look::Wait(None)))
-    }
 }
 
 /// Records the order to bring a disk back, and gives what to wait for.
@@ -377,7 +308,9 @@ async fn refuse_restoring(tx: &mut WriteTx, held: &Held, sights: &Sights) -> Res
     match &row.licence {
         Some(Licence::Adopt { .. }) => refuse_busy(tx, held, sights).await,
         Some(Licence::Restore { .. }) if begins => refuse_busy(tx, held, sights).await,
-        _ if observed == Observed::Absent => refuse_busy(tx, held, sights).await,
+        Some(Licence::Restore { .. } | Licence::Repair) | None if observed == Observed::Absent => {
+            refuse_busy(tx, held, sights).await
+        }
         Some(Licence::Restore { .. } | Licence::Repair) | None => Ok(()),
     }
 }
@@ -389,7 +322,10 @@ fn refuse_newer(held: &Held, there: &Snapshots, at: usize) -> Result<(), Refusal
         return Ok(());
     }
     let (node, name) = (&held.placement.node, &there.all[at].name);
-    let message = format!("the storage of {node} goes back to its newest snapshot only; {name} is older than {}", newer.join(", "));
+    let message = format!(
+        "the storage of {node} goes back to its newest snapshot only; {name} is older than {}",
+        newer.join(", ")
+    );
     Err(Refusal::new(Reason::Refused, message).hint("delete the newer ones first: 'containarium snapshot delete'"))
 }
 

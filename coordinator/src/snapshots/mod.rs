@@ -196,30 +196,44 @@ async fn end(reign: &Reign, planned_on: &SnapshotRow, outcome: Outcome) -> Resul
     let mut tx = reign.write().await?;
     let rows = tx.reader().snapshots_of(planned_on.container).await?;
     let held = tx.reader().of_container(planned_on.container).await?;
-    let (true, Some(name)) = (rows.contains(planned_on), held.first().map(|held| held.container.owner.container_name()))
+    let (true, Some(name)) =
+        (rows.contains(planned_on), held.first().map(|held| held.container.owner.container_name()))
     else {
         return Ok(Progress::Ended);
     };
     let row = planned_on;
     match (outcome, row.state) {
-        (Outcome::Done(home), SnapshotState::Deleting) => {
-            tx.forget_snapshot(row).await?;
-            let message = format!("{} removed on {}", row.name, home.placement.node);
-            tx.note(&name, EventKind::ContainerSnapshotRemoved, &message).await?;
-            prune(&mut tx, &home).await?;
-        }
-        (Outcome::Done(home), SnapshotState::Creating | SnapshotState::Ready) => {
-            tx.update_snapshot(&SnapshotRow { state: SnapshotState::Ready, since: clock::now(), ..row.clone() }).await?;
-            let message = format!("{} on {}", row.name, home.placement.node);
-            tx.note(&name, EventKind::ContainerSnapshot, &message).await?;
-            prune(&mut tx, &home).await?;
-        }
+        (Outcome::Done(home), state) => done(&mut tx, row, (&name, &home), state).await?,
         (Outcome::GivenUp(why), state) => give_up(&mut tx, row, (&name, &why), state).await?,
         (Outcome::Moot, _) => tx.forget_snapshot(row).await?,
     }
     tx.commit().await?;
     reign.wake_streams();
     Ok(Progress::Ended)
+}
+
+/// Those of a schedule come and go without a word: a fleet that makes them every hour would fill the log with them.
+async fn done(
+    tx: &mut WriteTx,
+    row: &SnapshotRow,
+    (name, home): (&str, &Held),
+    state: SnapshotState,
+) -> Result<(), StoreError> {
+    let kind = match state {
+        SnapshotState::Deleting => {
+            tx.forget_snapshot(row).await?;
+            EventKind::ContainerSnapshotRemoved
+        }
+        SnapshotState::Creating | SnapshotState::Ready => {
+            let ready = SnapshotRow { state: SnapshotState::Ready, since: clock::now(), ..row.clone() };
+            tx.update_snapshot(&ready).await?;
+            EventKind::ContainerSnapshot
+        }
+    };
+    if !row.scheduled {
+        tx.note(name, kind, &format!("{} on {}", row.name, home.placement.node)).await?;
+    }
+    prune(tx, home).await
 }
 
 /// A node that could not make it has nothing, or what a list shows; one that could not remove it still has it.
@@ -231,7 +245,8 @@ async fn give_up(
 ) -> Result<(), StoreError> {
     let what = match state {
         SnapshotState::Deleting => {
-            tx.update_snapshot(&SnapshotRow { state: SnapshotState::Ready, since: clock::now(), ..row.clone() }).await?;
+            tx.update_snapshot(&SnapshotRow { state: SnapshotState::Ready, since: clock::now(), ..row.clone() })
+                .await?;
             "removed"
         }
         SnapshotState::Creating | SnapshotState::Ready => {

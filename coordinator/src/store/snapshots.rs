@@ -96,7 +96,8 @@ pub(crate) fn under_way(rows: &[SnapshotRow]) -> Option<&SnapshotRow> {
 impl<C: std::ops::DerefMut<Target = AnyConnection> + Send> Reader<C> {
     /// Those of one container, the oldest first.
     pub(crate) async fn snapshots_of(&mut self, container: ContainerId) -> Result<Vec<SnapshotRow>, StoreError> {
-        let found = sqlx::query("SELECT * FROM snapshot WHERE container_id = $1 ORDER BY seq").bind(container.to_string());
+        let found =
+            sqlx::query("SELECT * FROM snapshot WHERE container_id = $1 ORDER BY seq").bind(container.to_string());
         let found = found.fetch_all(self.connection()).await.map_err(failed("listing snapshots"))?;
         found.iter().map(from_row).collect()
     }

@@ -212,6 +212,7 @@ pub(crate) fn config(dir: &Path) -> Config {
         defaults: Defaults::default(),
         overcommit: Overcommit::default(),
         timings: Timings {
+            snapshots_every: Duration::from_millis(50),
             observe_wait: Duration::from_millis(300),
             connect_timeout: Duration::from_millis(500),
             rpc_deadline: Duration::from_secs(2),

@@ -17,10 +17,7 @@ pub fn snapshot_name_from_wire(name: &str) -> Result<SnapshotName, ConvertError>
 /// Reads what a node has.
 #[must_use]
 pub fn snapshots_from_wire(wire: v1::SnapshotsOf) -> Snapshots {
-    let one = |snapshot: v1::Snapshot| Snapshot {
-        name: snapshot.name,
-        created_at: snapshot.created_at_unix_millis,
-    };
+    let one = |snapshot: v1::Snapshot| Snapshot { name: snapshot.name, created_at: snapshot.created_at_unix_millis };
     Snapshots { all: wire.snapshots.into_iter().map(one).collect(), newest_only: wire.newest_only }
 }
 
@@ -28,10 +25,7 @@ pub fn snapshots_from_wire(wire: v1::SnapshotsOf) -> Snapshots {
 #[must_use]
 pub fn snapshots_to_wire(snapshots: Snapshots) -> v1::SnapshotsOf {
     let one = |Snapshot { name, created_at }| v1::Snapshot { name, created_at_unix_millis: created_at };
-    v1::SnapshotsOf {
-        snapshots: snapshots.all.into_iter().map(one).collect(),
-        newest_only: snapshots.newest_only,
-    }
+    v1::SnapshotsOf { snapshots: snapshots.all.into_iter().map(one).collect(), newest_only: snapshots.newest_only }
 }
 
 /// Reads a change of a schedule; none: nothing is asked.

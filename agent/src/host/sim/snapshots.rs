@@ -115,16 +115,18 @@ impl SimHost {
         self.look(|memory| {
             let one = |s: &SimSnapshot| Snapshot { name: s.name.clone(), created_at: s.created_at };
             let instance = memory.instances.get(name)?;
-            Some(Snapshots {
-                all: instance.snapshots.iter().map(one).collect(),
-                newest_only: memory.newest_only,
-            })
+            Some(Snapshots { all: instance.snapshots.iter().map(one).collect(), newest_only: memory.newest_only })
         })
         .await
     }
 
     pub(super) async fn take_snapshot(&self, name: &str, snapshot: &SnapshotName) -> Result<(), HostError> {
-        self.effect(|memory| present(memory, name).map(|instance| take(instance, snapshot.as_str()))).await
+        self.effect(|memory| {
+            take(present(memory, name)?, snapshot.as_str());
+            memory.snapshots_made += 1;
+            Ok(())
+        })
+        .await
     }
 
     pub(super) async fn drop_snapshot(&self, name: &str, snapshot: &SnapshotName) -> Result<(), HostError> {
@@ -145,6 +147,12 @@ impl SimHost {
 
     pub(super) async fn stamp_anew(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
         self.effect(|memory| present(memory, &order.name).map(|instance| restamp(instance, fleet, order))).await
+    }
+
+    /// How many snapshots the agent ever made.
+    #[must_use]
+    pub fn snapshots_made(&self) -> u32 {
+        self.memory().snapshots_made
     }
 
     /// Somebody makes a snapshot behind the agent's back.
