@@ -20,6 +20,7 @@ mod journal;
 mod ledger;
 mod membership;
 pub mod plan;
+mod preemption;
 mod restore;
 mod run;
 mod service;

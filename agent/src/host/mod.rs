@@ -87,6 +87,8 @@ pub struct Instance {
 pub enum StopMode {
     /// Asks its init, and after 30 s takes the power away.
     Graceful,
+    /// Asks its init, and after 20 s gives up: the machine itself is about to end.
+    Brief,
     /// Takes the power away: nothing inside matters any more.
     Force,
 }
@@ -231,6 +233,8 @@ pub trait Host: Send + Sync + 'static {
     /// Makes an instance exactly what `order` says, in one go, as a repair does, and takes [`Stamp::login`] and
     /// [`Stamp::copied`] off it, whoever's stamp it carries: what is inside is not what they were written for.
     fn restamp(&self, fleet: FleetId, order: &Order) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Has everything that was written reach the disks.
+    fn flush(&self) -> impl Future<Output = Result<(), HostError>> + Send;
 
     /// How an instance is used; `None`: it does not run, or there is none.
     fn activity(&self, name: &str) -> impl Future<Output = Result<Option<Activity>, HostError>> + Send;
