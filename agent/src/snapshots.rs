@@ -55,7 +55,7 @@ pub(crate) async fn carry_out<H: Host>(
 async fn act<H: Host>(host: &H, order: &Order, name: &SnapshotName, what: What) -> Result<(), HostError> {
     let seen = host.instance(&order.name).await?;
     // I6: only what carries our stamp.
-    if !seen.and_then(|instance| instance.stamp).is_some_and(|stamp| stamp.order.id == order.id) {
+    if seen.and_then(|instance| instance.stamp).is_none_or(|stamp| stamp.order.id != order.id) {
         return Err(HostError::transient(format!("{} is not on this node", order.name)));
     }
     match what {

@@ -459,3 +459,35 @@ fn a_delete_in_the_middle_of_a_restore_leaves_nothing() {
         assert!(host.instances_now().is_empty() && fleet.list().is_empty(), "killed after effect {k}");
     }
 }
+
+#[test]
+fn a_restore_that_is_half_done_is_finished_by_the_next_agent_without_a_coordinator() {
+    // After it was stopped, brought back, stamped anew.
+    for (k, by_itself) in [(1, false), (2, true), (3, true)] {
+        let (mut fleet, host, revoked) = arranged();
+        let before = there(&host).seen.stamp.unwrap().order.generation;
+        host.plan_fault(Fault::CrashAfter(k));
+        let running = fleet.restore_in_background(Fleet::restore_request("alice", "old"));
+        eventually("the agent dies", || host.is_down());
+        fleet.kill_coordinator();
+        fleet.kill_agent(0);
+        assert!(host.revive());
+        if k == 2 {
+            let claims = there(&host).seen.stamp.unwrap().order.generation;
+            assert!(claims < before, "it claims to be what it was: {claims}");
+        }
+        fleet.start_agent(0);
+        eventually("it runs and lets in who may come", || {
+            let there = there(&host);
+            there.seen.power == Power::Running && there.logins.contains_key("alice")
+        });
+        let now = there(&host);
+        let expected = if by_itself { (before.next(), "then") } else { (before, "since") };
+        assert_eq!((now.seen.stamp.unwrap().order.generation, now.data.as_str()), expected, "killed after effect {k}");
+        assert_ne!(now.logins["alice"], revoked);
+        drop(fleet.join(running));
+        fleet.start_coordinator();
+        eventually("it is brought back", || data(&host) == "then" && fleet.phase("alice") == Some(Phase::Running));
+        settle(&fleet);
+    }
+}
