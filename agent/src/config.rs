@@ -17,6 +17,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Holds a text that is new at every start of the machine.
     pub boot_id_file: PathBuf,
+    /// Where backups are kept, as a URL; none: nowhere.
+    pub backup_store: Option<String>,
     /// Waits and bounds.
     pub timings: Timings,
 }

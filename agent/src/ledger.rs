@@ -59,6 +59,7 @@ struct Books {
     entries: BTreeMap<ContainerId, Entry>,
     facts: Facts,
     access: AccessRevision,
+    backup_store: String,
 }
 
 /// Why an order was not accepted.
@@ -92,6 +93,13 @@ impl Ledger {
             revision: watch::Sender::new(1),
             unattended: Notify::new(),
         }
+    }
+
+    /// Says from now on where backups are kept.
+    pub(crate) fn set_backup_store(&self, url: &str) {
+        let mut books = self.books();
+        url.clone_into(&mut books.backup_store);
+        self.bump(&books);
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -177,7 +185,8 @@ impl Ledger {
             drift: Vec::new(),
             idle_since: None,
         });
-        entry.must_exist |= must_exist;
+        // Of another origin it is another machine: that the old one was here says nothing of it.
+        entry.must_exist = must_exist || (entry.must_exist && entry.order.origin == order.origin);
         entry.offer = None;
         entry.licence = None;
         entry.order = order;
@@ -394,6 +403,7 @@ impl Ledger {
             access_revision: books.access,
             foreign_users: books.facts.foreign_users.clone(),
             warnings: books.facts.warnings.clone(),
+            backup_store: books.backup_store.clone(),
         })
     }
 }

@@ -10,6 +10,8 @@ use containarium_proto::{
 };
 use sha2::{Digest, Sha256};
 
+mod restore;
+
 use crate::host::{Instance, Power, Stamp, StopMode};
 
 /// One effect on the host.
@@ -37,6 +39,16 @@ pub enum Action {
     WaitSsh,
     /// Remove what the copy that brought it here has left.
     ClearCopy,
+    /// Stop what a restore replaces; all of the new one is here.
+    StopReplaced,
+    /// Destroy what a restore replaces.
+    DeleteReplaced,
+    /// Give what was imported the order's name.
+    PutInPlace,
+    /// Make what was imported what is ordered.
+    Dress,
+    /// Destroy what was imported for nothing.
+    DropStaged,
 }
 
 /// What to do next.
@@ -48,6 +60,8 @@ pub enum Next {
     Done(Observed),
     /// A pass of its copy must come from another node.
     Receive(Arrived),
+    /// Its data must come from a backup.
+    Restore,
     /// The instance carries a newer order than the one we hold: hold that one (I4).
     Newer(Box<Order>),
     /// Cannot be done without harm; a person must look.
@@ -76,12 +90,17 @@ pub struct Known<'a> {
     pub licence: Option<&'a Licence>,
     /// The instance that bears the name which the licence to adopt gives, if that is not the order's.
     pub named: Option<&'a Instance>,
+    /// What bears the name under which exports are imported.
+    pub staged: Option<&'a Instance>,
 }
 
 /// Plans one step.
 #[must_use]
 pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known<'_>) -> Next {
     if let Some(next) = adoption(order, seen, known) {
+        return next;
+    }
+    if let Some(next) = restore::next(fleet, order, seen, known) {
         return next;
     }
     let ours = |stamp: &Stamp| stamp.fleet == fleet && stamp.order.id == order.id;
@@ -190,6 +209,11 @@ pub fn step(action: Action, desired: Desired) -> Step {
         (Action::Stop(_), Desired::Running) => (1, 3, "stopping for a restart"),
         (Action::Stop(_), Desired::Stopped) => (1, 1, "stopping"),
         (Action::Stop(_), Desired::Absent) => (1, 2, "stopping"),
+        (Action::StopReplaced, _) => (1, 3, "stopping what is replaced"),
+        (Action::DeleteReplaced, _) => (1, 3, "removing what is replaced"),
+        (Action::PutInPlace, _) => (1, 3, "putting the restored one in its place"),
+        (Action::Dress, _) => (1, 3, "setting limits, address and stamp"),
+        (Action::DropStaged, _) => (1, 3, "removing what an earlier restore has left"),
         (Action::ClearCopy, _) => (3, 3, "removing what the move has left"),
         (Action::Delete, _) => (2, 2, "removing the instance and its data"),
     };

@@ -16,8 +16,17 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
-    access::Access, config::Config, error::AgentError, facts, host::Host, ledger::Ledger, membership::Membership,
-    service::Service, watch, worker::Worker,
+    access::Access,
+    backup::{Backups, Store},
+    config::Config,
+    error::AgentError,
+    facts,
+    host::Host,
+    ledger::Ledger,
+    membership::Membership,
+    service::Service,
+    watch,
+    worker::Worker,
 };
 
 /// A peer that lost power is noticed after this and its long polls are freed.
@@ -39,8 +48,14 @@ pub async fn run<H: Host>(
         path: config.boot_id_file.clone(),
         source,
     })?;
+    let store = config.backup_store.as_deref().map(Store::open).transpose();
+    let store = store.map_err(|error| AgentError::Host(error.message))?;
     let membership = Arc::new(Membership::load(&config.state_dir)?);
     let ledger = Arc::new(Ledger::new(config.node.clone(), boot_id.trim().to_owned()));
+    if let Some(store) = &store {
+        ledger.set_backup_store(store.url());
+    }
+    let backups = Arc::new(Backups::new(host.clone(), store));
     let listen = |source| AgentError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
@@ -50,6 +65,7 @@ pub async fn run<H: Host>(
         ledger: ledger.clone(),
         membership: membership.clone(),
         access: Access::new(host.clone(), ledger.clone()),
+        backups: backups.clone(),
         observe_max: config.timings.observe_max,
         stop: stop.clone(),
     };
@@ -60,7 +76,7 @@ pub async fn run<H: Host>(
         .add_service(AgentServer::with_interceptor(service, |request| pki::require_role(Role::Coordinator, request)));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
-    let mut tasks = Tasks::start(&config, &host, &ledger, &membership);
+    let mut tasks = Tasks::start(&config, &host, (&ledger, &membership), backups);
     tracing::info!(node = %config.node, %address, version = VERSION, "serving");
     if let Some(Err(_)) = ready.map(|ready| ready.send(address)) {
         tracing::debug!("nobody waits for the address any more");
@@ -77,13 +93,19 @@ pub async fn run<H: Host>(
 struct Tasks(JoinSet<AgentError>);
 
 impl Tasks {
-    fn start<H: Host>(config: &Config, host: &Arc<H>, ledger: &Arc<Ledger>, membership: &Arc<Membership>) -> Self {
+    fn start<H: Host>(
+        config: &Config,
+        host: &Arc<H>,
+        (ledger, membership): (&Arc<Ledger>, &Arc<Membership>),
+        backups: Arc<Backups<H>>,
+    ) -> Self {
         let mut tasks = JoinSet::new();
         let worker = Arc::new(Worker {
             host: host.clone(),
             ledger: ledger.clone(),
             membership: membership.clone(),
             timings: config.timings,
+            backups,
             turns: Semaphore::new(config.timings.parallel),
         });
         let recalling = worker.clone();

@@ -1,6 +1,7 @@
 //! The command line, as data. Values are checked here, before anything is dialled.
 
 mod adopt;
+mod backup;
 mod lifetime;
 mod node;
 mod views;
@@ -18,6 +19,7 @@ use containarium_proto::{
 
 pub use self::{
     adopt::Adopt,
+    backup::{Backup, BackupDelete, One, Restore, Which},
     lifetime::{Limit, Set, Switch},
     node::{NodeLabel, NodeSet},
     views::{Top, TopSort},
@@ -95,6 +97,9 @@ pub enum Command {
     Move(Move),
     /// Change when a machine starts and stops by itself.
     Set(Set),
+    /// Backups of machines.
+    #[command(subcommand)]
+    Backup(Backup),
     /// A user's ssh keys.
     #[command(subcommand)]
     Key(Key),
@@ -263,6 +268,9 @@ pub struct Delete {
     /// Do not ask.
     #[arg(long)]
     pub force: bool,
+    /// Stop it, write a backup and verify that first; delete it only then.
+    #[arg(long)]
+    pub backup: bool,
 }
 
 /// Change limits; what is not given stays.

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, Listeners},
+    backups,
     config::Config,
     error::CoordinatorError,
     images, leader, lifetime, moving,
@@ -78,6 +79,7 @@ async fn govern(
         never = keep_house(reign) => match never {},
         never = moving::run(reign, drivers) => match never {},
         never = images::run(reign, drivers) => match never {},
+        never = backups::run(reign, drivers) => match never {},
         never = lifetime::keep(reign) => match never {},
         () = grace_over => {
             tracing::warn!("calls under way were cut off");

@@ -7,6 +7,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    backup::Origin,
     cpu::Cpu,
     ids::{AccessRevision, ContainerId, FleetId, Generation, Term},
     keys::KeySet,
@@ -46,6 +47,9 @@ pub struct Order {
     /// It arrives from another node: how many passes of the copy there must have been. It stays stopped meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_pass: Option<CopyPass>,
+    /// The backup that its data must come from; none: its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// Which pass of a copy between nodes, from 1. All but the last are made while the container runs.
@@ -213,6 +217,8 @@ pub struct NodeReport {
     pub foreign_users: Vec<String>,
     /// Problems for an operator.
     pub warnings: Vec<String>,
+    /// Where it keeps backups, without any secret; empty: nowhere.
+    pub backup_store: String,
 }
 
 /// A proxy-only account that a node must have.

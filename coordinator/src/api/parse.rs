@@ -319,7 +319,7 @@ pub(super) fn policy(wire: v1::Policy) -> Result<Policy, Refusal> {
     }
 }
 
-fn request_id(text: &str) -> Result<RequestId, Refusal> {
+pub(super) fn request_id(text: &str) -> Result<RequestId, Refusal> {
     let hint = "a client makes a UUID per command and keeps it for the retries of that command";
     text.parse().map_err(|_| field(format!("request id '{}' is not a UUID", shown(text)), hint))
 }
@@ -338,7 +338,7 @@ pub(super) fn image_name(text: &str) -> Result<&str, Refusal> {
     Ok(text)
 }
 
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().take(48).flat_map(char::escape_default).collect()
 }
 

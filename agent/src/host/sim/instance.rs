@@ -35,13 +35,15 @@ pub struct SimInstance {
     pub boots: u32,
     /// What its user has stored.
     pub data: String,
+    /// An export of it takes so many bytes more than what was stored: they stand for a file system.
+    pub bulk: usize,
     /// Passes of a copy that were offered and not cleared.
     pub offered: BTreeSet<CopyPass>,
 }
 
 impl SimInstance {
     pub(super) fn new(seen: Instance, data: String) -> Self {
-        Self { seen, logins: BTreeMap::new(), boots: 0, data, offered: BTreeSet::new() }
+        Self { seen, logins: BTreeMap::new(), boots: 0, data, bulk: 0, offered: BTreeSet::new() }
     }
 }
 
