@@ -185,6 +185,14 @@ impl Fleet {
         }
     }
 
+    /// Makes a node forget which fleet it obeys, as setting it up anew does; its agent must be down.
+    ///
+    /// # Panics
+    /// Its files cannot be removed.
+    pub fn forget_fleet(&self, index: usize) {
+        std::fs::remove_dir_all(self.path(&self.nodes[index].name)).expect("the agent's files are removed");
+    }
+
     /// kill -9 of an agent.
     pub fn kill_agent(&mut self, index: usize) {
         self.nodes[index].agent = None;

@@ -31,6 +31,9 @@ use crate::host::{Host, HostError};
 /// the users.
 const AT_ONCE: usize = 2;
 const STEPS: u32 = 4;
+/// A busy Incus, a full disk: what passes, passes within these.
+const CLEAR_AGAIN: [Duration; 4] =
+    [Duration::from_millis(200), Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(30)];
 
 /// Which crypto rustls uses, said once per process.
 pub(crate) fn use_ring() {
@@ -105,12 +108,8 @@ impl<H: Host> Backups<H> {
             swept.get_or_try_init(|| host.clear_exports()).await?;
             let written = write(&*host, &store, (&facts, &name), &said).await;
             // Whatever the outcome: the clone would grow with everything that changes in the original.
-            let cleared = host.clear_export(&name).await;
-            let manifest = written?;
-            if let Err(error) = cleared {
-                tracing::warn!(container = name, %error, "what the export has left is removed with the next one");
-            }
-            Ok(manifest.data)
+            clear(&*host, &name).await;
+            Ok(written?.data)
         })
         .await
     }
@@ -186,6 +185,17 @@ impl<H: Host> Backups<H> {
             sender.send_replace(outcome);
         };
         Job { state, _task: AbortOnDropHandle::new(tokio::spawn(task)) }
+    }
+}
+
+/// Once more a little later, and then by whoever makes the next one, or starts anew.
+async fn clear<H: Host>(host: &H, name: &str) {
+    for pause in CLEAR_AGAIN {
+        match host.clear_export(name).await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(container = name, %error, "what the export has left could not be removed yet"),
+        }
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -85,7 +85,7 @@ impl Store {
             return Err(wrong("a URL with a name, a password or parameters is not taken"));
         }
         match parsed.scheme() {
-            "file" => {
+            "file" if url.starts_with("file:///") => {
                 let folder = parsed.to_file_path().map_err(|()| wrong("not a folder of this machine"))?;
                 let shown = folder.display();
                 std::fs::create_dir_all(&folder).map_err(|e| wrong(&format!("{shown} cannot be made: {e}")))?;

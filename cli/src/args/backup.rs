@@ -23,7 +23,14 @@ pub enum Backup {
         user: Option<Username>,
     },
     /// Read a backup to its end and compare it with its checksum.
-    Verify(One),
+    Verify {
+        /// User name; alice-container is understood too.
+        #[arg(value_parser = user)]
+        user: Username,
+        /// As 'backup list' prints it, or newest.
+        #[arg(default_value = "newest")]
+        id: Which,
+    },
     /// Make a machine what it was; for a user who has none, make it anew.
     Restore(Restore),
     /// Remove a backup for good.
@@ -69,6 +76,17 @@ pub struct Restore {
     /// For a user who has no machine: let in these keys, in place of those of the backup. May be given several times.
     #[arg(long, value_name = "FILE")]
     pub ssh_key: Vec<String>,
+}
+
+impl Which {
+    /// As the coordinator is told.
+    #[must_use]
+    pub fn wire(&self) -> String {
+        match self {
+            Self::Newest => String::new(),
+            Self::Id(id) => id.to_string(),
+        }
+    }
 }
 
 /// Which of a user's backups.

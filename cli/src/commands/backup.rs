@@ -14,7 +14,7 @@ use serde::Serialize;
 use tonic::transport::Channel;
 
 use crate::{
-    args::{Backup, BackupDelete, Format, Global, One, Restore, Which},
+    args::{Backup, BackupDelete, Format, Global, One, Restore},
     client::Client,
     commands::{key, list, progress},
     errors::{self, Failure},
@@ -73,8 +73,8 @@ pub(crate) async fn run(global: &Global, wanted: &Backup) -> Result<(), Failure>
             show(format, backup)
         }
         Backup::List { user } => self::list(&client()?, format, user.as_ref()).await,
-        Backup::Verify(One { user, id }) => {
-            let backup = verify(&client()?, user, id.as_str()).await?;
+        Backup::Verify { user, id } => {
+            let backup = verify(&client()?, user, id.wire()).await?;
             show(format, backup)
         }
         Backup::Restore(wanted) => restore(global, wanted).await,
@@ -95,8 +95,8 @@ pub(crate) async fn create(client: &Client, user: &Username) -> Result<v1::Backu
 }
 
 /// Verifies a backup, and gives it.
-pub(crate) async fn verify(client: &Client, user: &Username, id: &str) -> Result<v1::Backup, Failure> {
-    let request = v1::VerifyBackupRequest { user: user.to_string(), id: id.to_owned() };
+pub(crate) async fn verify(client: &Client, user: &Username, id: String) -> Result<v1::Backup, Failure> {
+    let request = v1::VerifyBackupRequest { user: user.to_string(), id };
     let call = |mut fleet: FleetClient<Channel>, request| async move { fleet.verify_backup(request).await };
     let last = progress::persist(client, &request, call).await.map_err(|status| client.failure(&status))?;
     let backup = last.and_then(|last| last.backup);
@@ -151,10 +151,7 @@ async fn restore(global: &Global, wanted: &Restore) -> Result<(), Failure> {
     let mut request = v1::RestoreBackupRequest {
         user: user.to_string(),
         request_id: RequestId::generate().to_string(),
-        id: match &wanted.id {
-            Which::Newest => String::new(),
-            Which::Id(id) => id.to_string(),
-        },
+        id: wanted.id.wire(),
         to: wanted.to.as_ref().map(ToString::to_string).unwrap_or_default(),
         replace: wanted.force,
         ssh_keys,

@@ -52,7 +52,7 @@ async fn back_up(client: &Client, user: &Username) -> Result<(), Failure> {
     let call = |mut fleet: FleetClient<Channel>, request| async move { fleet.set_power(request).await };
     progress::persist(client, &stop, call).await.map_err(|status| client.failure(&status))?;
     let backup = backup::create(client, user).await?;
-    let backup = backup::verify(client, user, &backup.id).await?;
+    let backup = backup::verify(client, user, backup.id).await?;
     output::note(&format!("backup {} of {user} is whole, {}", backup.id, backup::size(backup.size_bytes)));
     Ok(())
 }

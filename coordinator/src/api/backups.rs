@@ -188,6 +188,10 @@ pub(super) async fn list(reign: &Reign, request: &v1::ListBackupsRequest) -> Res
     Ok(v1::ListBackupsResponse { backups: kept.map(render).collect() })
 }
 
+pub(super) fn no_backup(owner: &Username) -> Refusal {
+    Refusal::new(Reason::NotFound, format!("{owner} has no backup")).hint("see 'containarium backup list'")
+}
+
 pub(super) fn no_such_backup(key: &BackupKey) -> Refusal {
     let BackupKey { owner, id } = key;
     Refusal::new(Reason::NotFound, format!("{owner} has no backup {id}"))
@@ -196,7 +200,11 @@ pub(super) fn no_such_backup(key: &BackupKey) -> Refusal {
 
 /// One that is whole.
 pub(super) async fn kept(reign: &Reign, request: &v1::VerifyBackupRequest) -> Result<BackupRow, Refusal> {
-    let key = BackupKey { owner: parse::user(&request.user)?, id: id(&request.id)? };
+    let owner = parse::user(&request.user)?;
+    if request.id.is_empty() {
+        return newest(&mut reign.store.reader().await?, &owner).await?.ok_or_else(|| no_backup(&owner));
+    }
+    let key = BackupKey { owner, id: id(&request.id)? };
     let row = reign.store.reader().await?.backup(&key).await?;
     row.filter(|row| row.kept().is_some()).ok_or_else(|| no_such_backup(&key))
 }
@@ -293,6 +301,7 @@ impl Check {
 /// Writes that a backup is removed.
 pub(super) async fn delete(reign: &Reign, request: &v1::DeleteBackupRequest) -> Result<Removed, Refusal> {
     let key = BackupKey { owner: parse::user(&request.user)?, id: id(&request.id)? };
+    reign.first_round().await;
     let mut tx = reign.write().await?;
     let row = tx.reader().backup(&key).await?.ok_or_else(|| no_such_backup(&key))?;
     match row.phase {

@@ -119,9 +119,7 @@ async fn backup(tx: &mut WriteTx, wanted: &Wanted) -> Result<BackupRow, Refusal>
             let row = tx.reader().backup(&key).await?.filter(|row| row.kept().is_some());
             row.ok_or_else(|| backups::no_such_backup(&key))
         }
-        None => backups::newest(&mut tx.reader(), owner).await?.ok_or_else(|| {
-            Refusal::new(Reason::NotFound, format!("{owner} has no backup")).hint("see 'containarium backup list'")
-        }),
+        None => backups::newest(&mut tx.reader(), owner).await?.ok_or_else(|| backups::no_backup(owner)),
     }
 }
 
