@@ -52,6 +52,10 @@ pub struct Args {
     /// Without it: port 8443 of the address in --listen.
     #[arg(long, env = "CONTAINARIUM_AGENT_COPY_LISTEN")]
     pub copy_listen: Option<SocketAddr>,
+    /// Where backups are kept: file:///FOLDER, which every node must share, or gs://BUCKET/PREFIX, with the credentials of
+    /// this machine's service account or of the file that GOOGLE_APPLICATION_CREDENTIALS names.
+    #[arg(long, env = "CONTAINARIUM_AGENT_BACKUP_STORE", value_name = "URL")]
+    pub backup_store: Option<String>,
     /// File whose text is new at every start of the machine.
     #[arg(long, env = "CONTAINARIUM_AGENT_BOOT_ID_FILE", default_value = "/proc/sys/kernel/random/boot_id")]
     pub boot_id_file: PathBuf,
@@ -78,6 +82,7 @@ impl Args {
             state_dir: self.state_dir.clone(),
             boot_id_file: self.boot_id_file.clone(),
             metadata_server: self.metadata_server.clone(),
+            backup_store: self.backup_store.clone(),
             timings: Timings::default(),
         }
     }

@@ -19,6 +19,8 @@ pub struct Config {
     pub boot_id_file: PathBuf,
     /// The cloud's metadata server, which tells when this machine is about to be taken away: "http://169.254.169.254".
     pub metadata_server: Option<String>,
+    /// Where backups are kept, as a URL; none: nowhere.
+    pub backup_store: Option<String>,
     /// Waits and bounds.
     pub timings: Timings,
 }

@@ -63,6 +63,7 @@ struct Books {
     preempting: bool,
     /// Why that would not be noticed.
     blind: Option<String>,
+    backup_store: String,
 }
 
 /// Why an order was not accepted.
@@ -96,6 +97,13 @@ impl Ledger {
             revision: watch::Sender::new(1),
             unattended: Notify::new(),
         }
+    }
+
+    /// Says from now on where backups are kept.
+    pub(crate) fn set_backup_store(&self, url: &str) {
+        let mut books = self.books();
+        url.clone_into(&mut books.backup_store);
+        self.bump(&books);
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -181,7 +189,8 @@ impl Ledger {
             drift: Vec::new(),
             idle_since: None,
         });
-        entry.must_exist |= must_exist;
+        // Of another origin it is another machine: that the old one was here says nothing of it.
+        entry.must_exist = must_exist || (entry.must_exist && entry.order.origin == order.origin);
         entry.offer = None;
         entry.licence = None;
         entry.order = order;
@@ -424,6 +433,7 @@ impl Ledger {
             foreign_users: books.facts.foreign_users.clone(),
             warnings: books.facts.warnings.iter().chain(&books.blind).cloned().collect(),
             preempting: books.preempting,
+            backup_store: books.backup_store.clone(),
         })
     }
 }

@@ -11,6 +11,7 @@
 mod access;
 mod activity;
 pub mod args;
+pub mod backup;
 mod config;
 pub mod drift;
 mod error;

@@ -10,6 +10,8 @@ use containarium_proto::{
 };
 use sha2::{Digest, Sha256};
 
+mod restore;
+
 use crate::host::{Instance, Power, Stamp, StopMode};
 
 /// One effect on the host.
@@ -28,7 +30,7 @@ pub enum Action {
     /// Stop it, to bring it back to a snapshot.
     Halt,
     /// Bring its disk back to a snapshot, and everything else to the order.
-    Restore,
+    BringBack,
     /// Start it.
     Start,
     /// Stop it.
@@ -41,6 +43,16 @@ pub enum Action {
     WaitSsh,
     /// Remove what the copy that brought it here has left.
     ClearCopy,
+    /// Stop what a restore replaces; all of the new one is here.
+    StopReplaced,
+    /// Destroy what a restore replaces.
+    DeleteReplaced,
+    /// Give what was imported the order's name.
+    PutInPlace,
+    /// Make what was imported what is ordered.
+    Dress,
+    /// Destroy what was imported for nothing.
+    DropStaged,
 }
 
 /// What to do next.
@@ -52,6 +64,8 @@ pub enum Next {
     Done(Observed),
     /// A pass of its copy must come from another node.
     Receive(Arrived),
+    /// Its data must come from a backup.
+    Restore,
     /// The instance carries a newer order than the one we hold: hold that one (I4).
     Newer(Box<Order>),
     /// Cannot be done without harm; a person must look.
@@ -82,6 +96,8 @@ pub struct Known<'a> {
     pub named: Option<&'a Instance>,
     /// A restore under this generation was begun and is not done: whatever the instance claims to be, it is not.
     pub restoring: Option<Generation>,
+    /// What bears the name under which exports are imported.
+    pub staged: Option<&'a Instance>,
 }
 
 /// Plans one step.
@@ -90,10 +106,16 @@ pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known
     if let Some(next) = adoption(order, seen, known) {
         return next;
     }
+    // What is half brought back to a snapshot is no reason to replace it.
+    if known.restoring.is_none()
+        && let Some(next) = restore::next(fleet, order, seen, known)
+    {
+        return next;
+    }
     let ours = |stamp: &Stamp| stamp.fleet == fleet && stamp.order.id == order.id;
     let stamped = seen.and_then(|instance| instance.stamp.as_ref()).filter(|stamp| ours(stamp));
     if let Some(instance) = seen.filter(|_| is_to_be_restored(order, stamped, known)) {
-        return Next::Do(if instance.power == Power::Running { Action::Halt } else { Action::Restore });
+        return Next::Do(if instance.power == Power::Running { Action::Halt } else { Action::BringBack });
     }
     let (instance, stamp) = match seen.map(|instance| (instance, instance.stamp.as_ref())) {
         Some((instance, Some(stamp))) if ours(stamp) => (instance, stamp),
@@ -207,13 +229,18 @@ pub fn step(action: Action, desired: Desired) -> Step {
         (Action::Rename, _) => (1, 3, "renaming it"),
         (Action::Adopt, _) => (1, 3, "taking it over"),
         (Action::Halt, _) => (1, 3, "stopping for the restore"),
-        (Action::Restore, _) => (1, 3, "bringing its disk back to the snapshot"),
+        (Action::BringBack, _) => (1, 3, "bringing its disk back to the snapshot"),
         (Action::Start, _) => (1, 3, "starting"),
         (Action::EnsureLogin, _) => (2, 3, "adding the user and keys"),
         (Action::WaitSsh, _) => (3, 3, "waiting for ssh"),
         (Action::Stop(_), Desired::Running) => (1, 3, "stopping for a restart"),
         (Action::Stop(_), Desired::Stopped) => (1, 1, "stopping"),
         (Action::Stop(_), Desired::Absent) => (1, 2, "stopping"),
+        (Action::StopReplaced, _) => (1, 3, "stopping what is replaced"),
+        (Action::DeleteReplaced, _) => (1, 3, "removing what is replaced"),
+        (Action::PutInPlace, _) => (1, 3, "putting the restored one in its place"),
+        (Action::Dress, _) => (1, 3, "setting limits, address and stamp"),
+        (Action::DropStaged, _) => (1, 3, "removing what an earlier restore has left"),
         (Action::ClearCopy, _) => (3, 3, "removing what the move has left"),
         (Action::Delete, _) => (2, 2, "removing the instance and its data"),
     };

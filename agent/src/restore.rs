@@ -32,7 +32,7 @@ impl<H: Host> Worker<H> {
         Ok(Some(noted.since))
     }
 
-    pub(crate) async fn restore(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
+    pub(crate) async fn bring_back(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
         let noted = match (self.journal.of(order.id), self.ledger.licence(order.id)) {
             (Some(noted), _) => noted,
             (None, Some(Licence::Restore { snapshot, since })) => {

@@ -17,6 +17,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
     access::Access,
+    backup::{Backups, Store},
     config::Config,
     error::AgentError,
     facts,
@@ -49,9 +50,15 @@ pub async fn run<H: Host>(
         path: config.boot_id_file.clone(),
         source,
     })?;
+    let store = config.backup_store.as_deref().map(Store::open).transpose();
+    let store = store.map_err(|error| AgentError::Host(error.message))?;
     let membership = Arc::new(Membership::load(&config.state_dir)?);
     let journal = Arc::new(Journal::load(&config.state_dir)?);
     let ledger = Arc::new(Ledger::new(config.node.clone(), boot_id.trim().to_owned()));
+    if let Some(store) = &store {
+        ledger.set_backup_store(store.url());
+    }
+    let backups = Arc::new(Backups::new(host.clone(), store));
     let listen = |source| AgentError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
@@ -61,6 +68,7 @@ pub async fn run<H: Host>(
         ledger: ledger.clone(),
         membership: membership.clone(),
         access: Access::new(host.clone(), ledger.clone()),
+        backups: backups.clone(),
         observe_max: config.timings.observe_max,
         stop: stop.clone(),
     };
@@ -77,7 +85,7 @@ pub async fn run<H: Host>(
     {
         ledger.set_preempting();
     }
-    let mut tasks = Tasks::start(&config, &host, &ledger, (&membership, &journal));
+    let mut tasks = Tasks::start(&config, &host, (&ledger, &membership, &journal), backups);
     tasks.0.spawn(preemption::run(notices, host.clone(), ledger.clone(), membership.clone()));
     tracing::info!(node = %config.node, %address, version = VERSION, "serving");
     if let Some(Err(_)) = ready.map(|ready| ready.send(address)) {
@@ -98,8 +106,8 @@ impl Tasks {
     fn start<H: Host>(
         config: &Config,
         host: &Arc<H>,
-        ledger: &Arc<Ledger>,
-        (membership, journal): (&Arc<Membership>, &Arc<Journal>),
+        (ledger, membership, journal): (&Arc<Ledger>, &Arc<Membership>, &Arc<Journal>),
+        backups: Arc<Backups<H>>,
     ) -> Self {
         let mut tasks = JoinSet::new();
         let worker = Arc::new(Worker {
@@ -108,6 +116,7 @@ impl Tasks {
             membership: membership.clone(),
             journal: journal.clone(),
             timings: config.timings,
+            backups,
             turns: Semaphore::new(config.timings.parallel),
         });
         let recalling = worker.clone();

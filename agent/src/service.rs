@@ -1,6 +1,8 @@
 //! The agent's port: wire in, valid values to the ledger and the access keeper, reports out. It decides nothing beyond
 //! the order of acceptance that `agent.proto` states.
 
+mod backups;
+
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use containarium_proto::{
@@ -15,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     access::Access,
+    backup::Backups,
     host::{Host, HostError, Power},
     ledger::{Ledger, Refused},
     membership::Membership,
@@ -27,6 +30,7 @@ pub(crate) struct Service<H> {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) access: Access<H>,
+    pub(crate) backups: Arc<Backups<H>>,
     pub(crate) observe_max: Duration,
     pub(crate) stop: CancellationToken,
 }
@@ -218,6 +222,41 @@ impl<H: Host> Agent for Service<H> {
         let failures = self.access.sync(sender.fleet, AccessRevision(request.revision), &accounts).await?;
         let failures = failures.into_iter().map(|(username, error)| v1::AccountFailure { username, error }).collect();
         Ok(Response::new(v1::AccessReport { revision: request.revision, failures }))
+    }
+
+    async fn write_backup(
+        &self,
+        request: Request<v1::WriteBackupRequest>,
+    ) -> Result<Response<v1::BackupProgress>, Status> {
+        self.have_written(request.into_inner()).await
+    }
+
+    async fn check_backup(
+        &self,
+        request: Request<v1::CheckBackupRequest>,
+    ) -> Result<Response<v1::BackupProgress>, Status> {
+        self.have_checked(request.into_inner()).await
+    }
+
+    async fn remove_backup(
+        &self,
+        request: Request<v1::RemoveBackupRequest>,
+    ) -> Result<Response<v1::RemoveBackupResponse>, Status> {
+        self.have_removed(request.into_inner()).await
+    }
+
+    async fn list_stored(
+        &self,
+        request: Request<v1::ListStoredRequest>,
+    ) -> Result<Response<v1::ListStoredResponse>, Status> {
+        self.stored(request.into_inner()).await
+    }
+
+    async fn read_manifest(
+        &self,
+        request: Request<v1::ReadManifestRequest>,
+    ) -> Result<Response<v1::ReadManifestResponse>, Status> {
+        self.manifest(request.into_inner()).await
     }
 
     async fn list_foreign(

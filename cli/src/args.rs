@@ -1,6 +1,7 @@
 //! The command line, as data. Values are checked here, before anything is dialled.
 
 mod adopt;
+mod backup;
 mod lifetime;
 mod node;
 mod snapshot;
@@ -20,6 +21,7 @@ use containarium_proto::{
 
 pub use self::{
     adopt::Adopt,
+    backup::{Backup, BackupDelete, One, Restore, Which},
     lifetime::{Limit, Set, Switch},
     node::{NodeLabel, NodeSet},
     snapshot::{Snapshot, SnapshotEvery, SnapshotRestore, schedule_change},
@@ -101,6 +103,9 @@ pub enum Command {
     /// A machine's disk as it was.
     #[command(subcommand)]
     Snapshot(Snapshot),
+    /// Backups of machines.
+    #[command(subcommand)]
+    Backup(Backup),
     /// A user's ssh keys.
     #[command(subcommand)]
     Key(Key),
@@ -275,6 +280,9 @@ pub struct Delete {
     /// Do not ask.
     #[arg(long)]
     pub force: bool,
+    /// Stop it, write a backup and verify that first; delete it only then.
+    #[arg(long)]
+    pub backup: bool,
 }
 
 /// Change limits; what is not given stays.

@@ -237,7 +237,7 @@ fn policy(policy: v1::Policy) -> &'static str {
 }
 
 /// RFC 3339, UTC.
-fn time(unix_millis: i64) -> String {
+pub(crate) fn time(unix_millis: i64) -> String {
     DateTime::<Utc>::from_timestamp_millis(unix_millis)
         .map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true))
         .unwrap_or_default()

@@ -11,6 +11,7 @@ mod adoption;
 mod api;
 pub mod args;
 mod availability;
+mod backups;
 mod clock;
 mod config;
 mod ending;

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backups::Board,
     config::Config,
     error::CoordinatorError,
     node::live::{NodeLive, Sights},
@@ -34,6 +35,7 @@ pub(crate) struct Reign {
     pub(crate) fence: Fence,
     pub(crate) fleet: FleetId,
     pub(crate) config: Config,
+    pub(crate) backing_up: Board,
     /// Ends the process in good order.
     pub(crate) stopping: CancellationToken,
     lives: RwLock<BTreeMap<NodeName, Arc<NodeLive>>>,
@@ -57,6 +59,7 @@ impl Reign {
             fence,
             fleet,
             config,
+            backing_up: Board::default(),
             stopping,
             lives: RwLock::default(),
             changes: watch::Sender::new(0),

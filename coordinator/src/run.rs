@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, Listeners},
+    backups,
     config::Config,
     error::CoordinatorError,
     images, leader, lifetime, moving,
@@ -79,6 +80,7 @@ async fn govern(
         never = keep_house(reign) => match never {},
         never = moving::run(reign, drivers) => match never {},
         never = images::run(reign, drivers) => match never {},
+        never = backups::run(reign, drivers) => match never {},
         never = lifetime::keep(reign) => match never {},
         never = snapshots::run(reign, drivers) => match never {},
         () = grace_over => {

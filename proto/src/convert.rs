@@ -2,6 +2,7 @@
 //! make a valid value is refused with the name of the field.
 
 mod adopt;
+mod backup;
 mod snapshots;
 mod usage;
 
@@ -18,6 +19,10 @@ use crate::{
 };
 
 pub use adopt::{foreign_from_wire, foreign_to_wire, licence_from_wire, licence_to_wire};
+pub use backup::{
+    backup_facts_from_wire, backup_key_from_wire, backup_work_from_wire, backup_work_to_wire, manifest_from_wire,
+    origin_data_from_wire, origin_from_wire, origin_to_wire, to_json,
+};
 pub use snapshots::{
     schedule_change_from_wire, schedule_change_to_wire, schedule_to_wire, snapshot_name_from_wire, snapshots_from_wire,
     snapshots_to_wire,
@@ -136,6 +141,7 @@ pub fn order_from_wire(request: &v1::ApplyRequest) -> Result<(Sender, Order), Co
         address: parse("address", &request.address)?,
         keys: KeySet::from_recorded(request.ssh_keys.iter().map(String::as_str)).map_err(|e| bad("ssh_keys", e))?,
         copy_pass: NonZeroU32::new(request.copy_pass).map(CopyPass),
+        origin: request.origin.as_ref().map(origin_from_wire).transpose()?,
     };
     Ok((sender_from_wire(request.sender.as_ref())?, order))
 }
@@ -156,6 +162,7 @@ pub fn order_to_wire(sender: Sender, order: &Order) -> v1::ApplyRequest {
         copy_pass: order.copy_pass.map_or(0, |pass| pass.0.get()),
         must_exist: false,
         licence: None,
+        origin: order.origin.as_ref().map(origin_to_wire),
     }
 }
 
@@ -314,6 +321,7 @@ pub fn node_report_from_wire(report: &v1::NodeReport) -> Result<NodeReport, Conv
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
         preempting: report.preempting,
+        backup_store: report.backup_store.clone(),
     })
 }
 
@@ -335,6 +343,7 @@ pub fn node_report_to_wire(report: &NodeReport) -> v1::NodeReport {
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
         preempting: report.preempting,
+        backup_store: report.backup_store.clone(),
     }
 }
 

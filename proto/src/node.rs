@@ -7,6 +7,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    backup::Origin,
     cpu::Cpu,
     ids::{AccessRevision, ContainerId, FleetId, Generation, Term},
     keys::KeySet,
@@ -47,6 +48,9 @@ pub struct Order {
     /// It arrives from another node: how many passes of the copy there must have been. It stays stopped meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_pass: Option<CopyPass>,
+    /// The backup that its data must come from; none: its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// Which pass of a copy between nodes, from 1. All but the last are made while the container runs.
@@ -224,6 +228,8 @@ pub struct NodeReport {
     pub warnings: Vec<String>,
     /// Its machine is about to be taken away.
     pub preempting: bool,
+    /// Where it keeps backups, without any secret; empty: nowhere.
+    pub backup_store: String,
 }
 
 /// A proxy-only account that a node must have.

@@ -2,6 +2,7 @@
 //! simulated hosts below them. Each process has its own runtime, so that ending it ends everything at once, as
 //! kill -9 does. Blocking calls, so that scenarios read as sentences.
 
+mod backups;
 mod lifetimes;
 mod nodes;
 mod snapshots;
@@ -89,6 +90,8 @@ pub struct Fleet {
     dir: tempfile::TempDir,
     address: SocketAddr,
     coordinator: Option<Process>,
+    /// Whether agents that start have a place for backups.
+    pub has_store: bool,
     pub(crate) caller: Runtime,
 }
 
@@ -114,7 +117,7 @@ impl Fleet {
         let node = |(name, host)| Node { name, host, metadata_server: None, address: nowhere, agent: None };
         let caller = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let nodes = names.into_iter().zip(hosts).map(node).collect();
-        let mut fleet = Self { nodes, dir, address: nowhere, coordinator: None, caller };
+        let mut fleet = Self { nodes, dir, address: nowhere, coordinator: None, has_store: true, caller };
         for index in 0..fleet.nodes.len() {
             fleet.start_agent(index);
         }
@@ -131,6 +134,12 @@ impl Fleet {
     #[must_use]
     pub fn of_nodes(count: u8) -> Self {
         Self::of((1..=count).map(|i| SimHost::new(format!("10.100.{i}.0/24").parse().unwrap())).collect())
+    }
+
+    /// The folder that all nodes share for backups.
+    #[must_use]
+    pub fn backups_dir(&self) -> PathBuf {
+        self.path("backups")
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -150,6 +159,7 @@ impl Fleet {
             state_dir: self.path(&node.name),
             boot_id_file: self.path("boot_id"),
             metadata_server: node.metadata_server.clone(),
+            backup_store: self.has_store.then(|| format!("file://{}", self.backups_dir().display())),
             timings: containarium_agent::Timings {
                 facts_every: Duration::from_millis(50),
                 retry_min: Duration::from_millis(5),
@@ -177,6 +187,14 @@ impl Fleet {
             assert!(started.elapsed() < PATIENCE, "{error:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Makes a node forget which fleet it obeys, as setting it up anew does; its agent must be down.
+    ///
+    /// # Panics
+    /// Its files cannot be removed.
+    pub fn forget_fleet(&self, index: usize) {
+        std::fs::remove_dir_all(self.path(&self.nodes[index].name)).expect("the agent's files are removed");
     }
 
     /// kill -9 of an agent.
@@ -233,6 +251,20 @@ impl Fleet {
             let passing = matches!(error, Err(CoordinatorError::StateInUse { .. } | CoordinatorError::Serve { .. }));
             assert!(passing && started.elapsed() < PATIENCE, "{error:?}");
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Loses the coordinator's database, and starts it anew with none. Its nodes are made known again.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn lose_database(&mut self) {
+        self.coordinator = None;
+        std::fs::remove_dir_all(self.path("coordinator")).expect("the database is removed");
+        self.start_coordinator();
+        for node in &self.nodes {
+            let request = v1::AddNodeRequest { name: node.name.clone(), address: node.address.to_string() };
+            self.caller.block_on(self.client().add_node(request)).expect("the node is added");
         }
     }
 

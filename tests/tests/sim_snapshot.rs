@@ -61,8 +61,8 @@ fn a_restore_brings_the_data_back_and_nothing_that_was_ordered_since() {
     replace_key(&fleet);
     let before = fleet.list().remove(0).generation;
 
-    let request = Fleet::restore_request("alice", "before");
-    let last = fleet.join(fleet.restore_in_background(request.clone())).unwrap();
+    let request = Fleet::restore_snapshot_request("alice", "before");
+    let last = fleet.join(fleet.restore_snapshot_in_background(request.clone())).unwrap();
     assert_eq!(last.container.unwrap().phase(), Phase::Running);
     assert_eq!(data(&host), "then");
     let restored = there(&host);
@@ -73,11 +73,11 @@ fn a_restore_brings_the_data_back_and_nothing_that_was_ordered_since() {
 
     // A lost reply: the same request is the same restore, and what came since stays.
     assert!(host.write(NAME, "after"));
-    fleet.join(fleet.restore_in_background(request)).unwrap();
+    fleet.join(fleet.restore_snapshot_in_background(request)).unwrap();
     fleet.power("alice", PowerAction::Restart).unwrap();
     assert_eq!(data(&host), "after");
     assert_eq!(fleet.snapshot_names("alice"), ["before"], "it can be restored again");
-    fleet.restore("alice", "before").unwrap();
+    fleet.restore_snapshot("alice", "before").unwrap();
     assert_eq!(data(&host), "then");
     settle(&fleet);
     fleet.delete("alice").unwrap();
@@ -95,13 +95,13 @@ fn what_is_stopped_is_restored_and_stays_stopped() {
     assert!(host.write(NAME, "since"));
     fleet.power("alice", PowerAction::Stop).unwrap();
     fleet.snapshot("alice", "stopped").unwrap();
-    let last = fleet.restore("alice", "before").unwrap().container.unwrap();
+    let last = fleet.restore_snapshot("alice", "before").unwrap().container.unwrap();
     assert_eq!((last.phase(), data(&host).as_str(), there(&host).boots), (Phase::Stopped, "then", 1));
     settle(&fleet);
     fleet.power("alice", PowerAction::Start).unwrap();
     settle(&fleet);
     // Made while it was stopped: its stamp said so.
-    fleet.restore("alice", "stopped").unwrap();
+    fleet.restore_snapshot("alice", "stopped").unwrap();
     assert_eq!((data(&host).as_str(), fleet.phase("alice")), ("since", Some(Phase::Running)));
     settle(&fleet);
 }
@@ -126,7 +126,7 @@ fn one_request_is_one_snapshot_and_names_are_taken_once() {
     assert_eq!(listed.len(), 3);
     assert!(listed.iter().all(|one| one.kind() == SnapshotKind::Manual && one.state() == SnapshotState::Ready));
     assert_eq!(refusal(&fleet.snapshot("alice", "by-hand").unwrap_err()).reason, Reason::AlreadyExists);
-    fleet.restore("alice", "by-hand").unwrap();
+    fleet.restore_snapshot("alice", "by-hand").unwrap();
     fleet.delete_snapshot("alice", "by-hand").unwrap();
     // Removed by hand: the name is free again.
     host.lose_snapshot(NAME, &first);
@@ -148,9 +148,9 @@ fn bad_input_is_refused_in_words_and_changes_nothing() {
         (fleet.snapshot("alice", "containarium-move-1").unwrap_err(), Reason::InvalidArgument),
         (fleet.snapshot("alice", "one").unwrap_err(), Reason::AlreadyExists),
         (fleet.snapshots("bob").unwrap_err(), Reason::NotFound),
-        (fleet.restore("alice", "two").unwrap_err(), Reason::NotFound),
-        (fleet.restore("alice", "../one").unwrap_err(), Reason::InvalidArgument),
-        (fleet.restore("alice", "containarium-move-1").unwrap_err(), Reason::InvalidArgument),
+        (fleet.restore_snapshot("alice", "two").unwrap_err(), Reason::NotFound),
+        (fleet.restore_snapshot("alice", "../one").unwrap_err(), Reason::InvalidArgument),
+        (fleet.restore_snapshot("alice", "containarium-move-1").unwrap_err(), Reason::InvalidArgument),
         (fleet.delete_snapshot("alice", "two").unwrap_err(), Reason::NotFound),
         (fleet.delete_snapshot("bob", "one").unwrap_err(), Reason::NotFound),
         (fleet.schedule("alice", v1::Every::Off, 3).unwrap_err(), Reason::InvalidArgument),
@@ -164,17 +164,17 @@ fn bad_input_is_refused_in_words_and_changes_nothing() {
     }
     fleet.snapshot("alice", "two").unwrap();
     host.set_newest_only(true);
-    let older = refusal(&fleet.restore("alice", "one").unwrap_err());
+    let older = refusal(&fleet.restore_snapshot("alice", "one").unwrap_err());
     assert!(older.reason == Reason::Refused && older.message.contains("two"), "{older}");
     fleet.delete_snapshot("alice", "two").unwrap();
     assert_eq!((fleet.snapshot_names("alice"), there(&host), fleet.list()), before);
-    fleet.restore("alice", "one").unwrap();
+    fleet.restore_snapshot("alice", "one").unwrap();
 
     fleet.kill_agent(0);
     fleet.until_node("jump-1", v1::Availability::Offline);
     for away in [
         fleet.snapshot("alice", "late").unwrap_err(),
-        fleet.restore("alice", "one").unwrap_err(),
+        fleet.restore_snapshot("alice", "one").unwrap_err(),
         fleet.delete_snapshot("alice", "one").unwrap_err(),
         fleet.snapshots("alice").unwrap_err(),
     ] {
@@ -191,7 +191,7 @@ fn what_is_under_way_is_said_and_one_that_is_gone_fails_once_and_for_all() {
     fleet.snapshot("alice", "one").unwrap();
     // Gone between the question and the order.
     host.set_ssh_answers(false);
-    let restoring = fleet.restore_in_background(Fleet::restore_request("alice", "one"));
+    let restoring = fleet.restore_snapshot_in_background(Fleet::restore_snapshot_request("alice", "one"));
     eventually("it is being brought back", || there(&host).boots == 2);
     let busy = refusal(&fleet.snapshot("alice", "two").unwrap_err());
     assert!(busy.reason == Reason::Busy && busy.message.contains("since"), "{busy}");
@@ -208,7 +208,7 @@ fn a_machine_that_never_comes_up_is_brought_back() {
     host.set_ssh_answers(false);
     let restart = fleet.power_in_background("alice", PowerAction::Restart);
     eventually("it waits for an sshd that is broken", || there(&host).boots == 2);
-    let restoring = fleet.restore_in_background(Fleet::restore_request("alice", "good"));
+    let restoring = fleet.restore_snapshot_in_background(Fleet::restore_snapshot_request("alice", "good"));
     eventually("its disk is back", || data(&host).is_empty() && there(&host).boots == 3);
     host.set_ssh_answers(true);
     fleet.join(restoring).unwrap();
@@ -230,7 +230,7 @@ fn users_snapshots_travel_with_a_move_and_are_restored_there() {
     settle(&fleet);
     assert_eq!(fleet.snapshot_names("alice"), names, "and none of the move's own");
     let target = fleet.nodes[1].host.clone();
-    fleet.restore("alice", "before").unwrap();
+    fleet.restore_snapshot("alice", "before").unwrap();
     let restored = target.instances_now()[NAME].clone();
     assert_eq!(restored.data, "then");
     assert_eq!(restored.seen.shape.devices["eth0"]["ipv4.address"], fleet.list()[0].address);
@@ -328,7 +328,7 @@ const CASES: [Case; 3] = [
     },
     Case {
         name: "restore",
-        begin: |fleet| fleet.restore_in_background(Fleet::restore_request("alice", "old")),
+        begin: |fleet| fleet.restore_snapshot_in_background(Fleet::restore_snapshot_request("alice", "old")),
         done: |fleet, host| fleet.phase("alice") == Some(Phase::Running) && data(host) == "then",
     },
     Case {
@@ -446,7 +446,7 @@ fn a_delete_in_the_middle_of_a_restore_leaves_nothing() {
     for k in 1..=3 {
         let (mut fleet, host, _) = arranged();
         host.plan_fault(Fault::CrashAfter(k));
-        let running = fleet.restore_in_background(Fleet::restore_request("alice", "old"));
+        let running = fleet.restore_snapshot_in_background(Fleet::restore_snapshot_request("alice", "old"));
         eventually("the agent dies", || host.is_down());
         fleet.kill_agent(0);
         let deleting = fleet.delete_in_background("alice");
@@ -467,7 +467,7 @@ fn a_restore_that_is_half_done_is_finished_by_the_next_agent_without_a_coordinat
         let (mut fleet, host, revoked) = arranged();
         let before = there(&host).seen.stamp.unwrap().order.generation;
         host.plan_fault(Fault::CrashAfter(k));
-        let running = fleet.restore_in_background(Fleet::restore_request("alice", "old"));
+        let running = fleet.restore_snapshot_in_background(Fleet::restore_snapshot_request("alice", "old"));
         eventually("the agent dies", || host.is_down());
         fleet.kill_coordinator();
         fleet.kill_agent(0);

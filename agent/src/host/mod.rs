@@ -10,6 +10,7 @@ pub mod sim;
 
 use std::{collections::BTreeSet, future::Future, net::Ipv4Addr, time::Duration};
 
+use bytes::Bytes as Chunk;
 use containarium_proto::{
     ids::FleetId,
     keys::KeySet,
@@ -18,6 +19,7 @@ use containarium_proto::{
     snapshots::{SnapshotName, Snapshots},
     spec::{Capacity, Fingerprint, Image},
 };
+use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
 
 use self::shape::{Place, Shape};
@@ -119,6 +121,17 @@ pub struct Accounts {
     /// Every other name.
     pub foreign: BTreeSet<String>,
 }
+
+/// An export as it comes.
+pub struct Export {
+    /// In all.
+    pub size: u64,
+    /// To be read once.
+    pub body: ExportBody,
+}
+
+/// The bytes of an export.
+pub type ExportBody = BoxStream<'static, Result<Chunk, HostError>>;
 
 /// A jump server. Static dispatch: the agent is built for one of them.
 pub trait Host: Send + Sync + 'static {
@@ -235,6 +248,26 @@ pub trait Host: Send + Sync + 'static {
     fn restamp(&self, fleet: FleetId, order: &Order) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Has everything that was written reach the disks.
     fn flush(&self) -> impl Future<Output = Result<(), HostError>> + Send;
+
+    /// Makes a stopped clone of an instance, running or not, as it is at this moment, under [`shape::clone_name`] and with
+    /// this [`shape::BACKUP_MARK`] in place of our stamps. Whatever was there of an earlier one goes first.
+    fn freeze(&self, name: &str, mark: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Exports the clone of an instance, compressed. Tells how far it is.
+    fn export(
+        &self,
+        name: &str,
+        progress: impl Fn(&str) + Send + Sync,
+    ) -> impl Future<Output = Result<Export, HostError>> + Send;
+    /// Destroys the clone of an instance, with its export; done at once if there is none.
+    fn clear_export(&self, name: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Destroys all clones: those that an agent before this one has left.
+    fn clear_exports(&self) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Makes an export of this size a stopped instance under [`shape::staging_name`], all of it or nothing. It carries the
+    /// mark of the backup, and no stamp.
+    fn import(&self, name: &str, size: u64, body: ExportBody) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Makes what was imported, and bears the order's name now, exactly what `order` says, with its stamp; before that,
+    /// takes out the keys that let somebody in when it was exported.
+    fn dress(&self, fleet: FleetId, order: &Order) -> impl Future<Output = Result<(), HostError>> + Send;
 
     /// How an instance is used; `None`: it does not run, or there is none.
     fn activity(&self, name: &str) -> impl Future<Output = Result<Option<Activity>, HostError>> + Send;

@@ -28,6 +28,22 @@ pub struct Place {
     pub network: String,
 }
 
+/// On a clone that is exported, and so on whatever is made from the export: `<owner>/<backup>`. Nothing but the name of a
+/// backup of ours, and gone as soon as an order is stamped.
+pub const BACKUP_MARK: &str = "user.containarium.backup";
+
+/// The clone of an instance that is exported.
+#[must_use]
+pub fn clone_name(name: &str) -> String {
+    format!("{name}-backup")
+}
+
+/// What an export is made into, beside the instance that it replaces.
+#[must_use]
+pub fn staging_name(name: &str) -> String {
+    format!("{name}-restore")
+}
+
 /// Keys that no order says anything about: Incus' own notes, the image's, and what people and we note.
 #[must_use]
 pub fn is_nobodys(key: &str) -> bool {

@@ -2,6 +2,7 @@
 //! share one memory), can be inspected, and can be told to fail at its k-th effect. Ships in the binary (`--host sim`)
 //! so that anyone can try a fleet on a laptop. It must never decide what an agent has to decide.
 
+mod export;
 mod fault;
 mod inspect;
 mod instance;
@@ -33,7 +34,7 @@ use fault::Faults;
 use instance::{foreign, made, place, stamp};
 
 use super::{
-    Accounts, Activity, Host, HostError, Instance, Network, Power, StopMode,
+    Accounts, Activity, Export, ExportBody, Host, HostError, Instance, Network, Power, StopMode,
     shape::{self, Place, is_nobodys},
 };
 
@@ -469,6 +470,46 @@ impl Host for SimHost {
 
     async fn flush(&self) -> Result<(), HostError> {
         self.effect(|_| Ok(())).await
+    }
+
+    async fn freeze(&self, name: &str, mark: &str) -> Result<(), HostError> {
+        self.effect(|memory| export::freeze(memory, name, mark)).await
+    }
+
+    async fn export(&self, name: &str, _progress: impl Fn(&str) + Send + Sync) -> Result<Export, HostError> {
+        self.effect(|memory| export::export(memory, name)).await
+    }
+
+    async fn clear_export(&self, name: &str) -> Result<(), HostError> {
+        let clone = shape::clone_name(name);
+        if !self.look(|memory| memory.instances.contains_key(&clone)).await? {
+            return Ok(());
+        }
+        self.effect(|memory| Ok(drop(memory.instances.remove(&clone)))).await
+    }
+
+    async fn clear_exports(&self) -> Result<(), HostError> {
+        let clones = self.look(export::clones).await?;
+        if clones.is_empty() {
+            return Ok(());
+        }
+        self.effect(|memory| Ok(memory.instances.retain(|name, _| !clones.contains(name)))).await
+    }
+
+    async fn import(&self, name: &str, size: u64, body: ExportBody) -> Result<(), HostError> {
+        let bytes = export::collect(size, body).await?;
+        self.effect(|memory| export::import(memory, name, &bytes)).await
+    }
+
+    async fn dress(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
+        self.effect(|memory| {
+            let instance = present(memory, &order.name)?;
+            instance.logins.clear();
+            instance.seen.shape = shape::ordered(order, &place());
+            stamp(&mut instance.seen, fleet, order);
+            Ok(())
+        })
+        .await
     }
 
     async fn activity(&self, name: &str) -> Result<Option<Activity>, HostError> {

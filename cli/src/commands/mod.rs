@@ -1,6 +1,7 @@
 //! One file per command. Each takes what was typed and ends in an output or a failure.
 
 mod adopt;
+mod backup;
 mod cert;
 mod configure;
 mod create;
@@ -52,6 +53,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Move(wanted) => moving::run(&client()?, format, wanted).await,
         Command::Set(set) => set::run(&client()?, format, set).await,
         Command::Snapshot(snapshot) => snapshot::run(&client()?, format, snapshot).await,
+        Command::Backup(wanted) => backup::run(&args.global, wanted).await,
         Command::Key(key) => key::run(&args.global, key).await,
         Command::Export(export) => export::run(&args.global, export).await,
         Command::Image(image) => image::run(&client()?, format, image).await,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod adopt;
+mod backups;
 mod create;
 mod delete;
 mod export;

@@ -66,8 +66,8 @@ fn a_restore_asks_first_and_may_keep_how_it_is_now() {
     assert!(outcome.stderr.contains("kept as snap-1"), "{outcome:?}");
     assert_eq!(outcome.ok(), "alice-container is Running\n");
     let state = fleet.state();
-    assert_eq!((state.snapshot_creates.len(), state.restores.len()), (1, 1));
-    assert_eq!(state.restores[0].name, "before");
+    assert_eq!((state.snapshot_creates.len(), state.snapshot_restores.len()), (1, 1));
+    assert_eq!(state.snapshot_restores[0].name, "before");
 }
 
 #[test]

@@ -204,6 +204,8 @@ async fn insert(
         role: Role::Home,
         drift: Vec::new(),
         licence: Some(Licence::Adopt { instance: foreign.name, uuid: foreign.uuid }),
+        origin: None,
+        undo: None,
     };
     tx.insert_placement(&row).await?;
     let message = format!("for {}: {} of {} at {address}", wanted.owner, wanted.instance, node.name);

@@ -219,6 +219,8 @@ async fn insert(
         role: Role::Home,
         drift: Vec::new(),
         licence: None,
+        origin: None,
+        undo: None,
     })
     .await?;
     tx.note(&name, EventKind::ContainerCreated, &format!("for {}", create.owner)).await?;

@@ -2,6 +2,7 @@
 //! types end here. It must never talk to a node: it changes the database and wakes the drivers.
 
 mod adopt;
+mod backups;
 mod configure;
 mod create;
 mod delete;
@@ -20,6 +21,7 @@ mod refuse;
 mod render;
 mod repair;
 mod resize;
+mod restore;
 mod serve;
 mod service;
 mod settle;

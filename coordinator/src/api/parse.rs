@@ -349,7 +349,7 @@ pub(super) fn image_name(text: &str) -> Result<&str, Refusal> {
     Ok(text)
 }
 
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().take(48).flat_map(char::escape_default).collect()
 }
 

@@ -6,11 +6,11 @@ use containarium_proto::{VERSION, v1};
 use tonic::{Request, Response, Status};
 
 use super::{
-    adopt, configure, create, delete, drain, images, keys, lifetime, list, moves, nodes, parse, power,
+    adopt, backups, configure, create, delete, drain, images, keys, lifetime, list, moves, nodes, parse, power,
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
-    render, repair, resize, snapshots, usage, view,
+    render, repair, resize, restore, snapshots, usage, view,
     watch::{Places, WatchStream},
     watch_events::Followed,
 };
@@ -43,6 +43,10 @@ impl v1::fleet_server::Fleet for FleetService {
     type CreateSnapshotStream = ProgressStream;
     type DeleteSnapshotStream = ProgressStream;
     type RestoreSnapshotStream = ProgressStream;
+    type CreateBackupStream = ProgressStream;
+    type VerifyBackupStream = ProgressStream;
+    type RestoreBackupStream = ProgressStream;
+    type DeleteBackupStream = ProgressStream;
     type WatchContainersStream = WatchStream<v1::ListContainersResponse>;
     type WatchEventsStream = WatchStream<v1::WatchEventsResponse>;
 
@@ -314,6 +318,50 @@ impl v1::fleet_server::Fleet for FleetService {
         request: Request<v1::RestoreSnapshotRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
         let goal = snapshots::restore(&self.reign, &self.drivers, request.get_ref()).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
+    async fn create_backup(
+        &self,
+        request: Request<v1::CreateBackupRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let goal = backups::create(&self.reign, request.get_ref()).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn list_backups(
+        &self,
+        request: Request<v1::ListBackupsRequest>,
+    ) -> Result<Response<v1::ListBackupsResponse>, Status> {
+        Ok(Response::new(backups::list(&self.reign, request.get_ref()).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, id = request.get_ref().id))]
+    async fn verify_backup(
+        &self,
+        request: Request<v1::VerifyBackupRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let row = backups::kept(&self.reign, request.get_ref()).await?;
+        Ok(Response::new(backups::verify(self.reign.clone(), self.drivers.clone(), row)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
+    async fn restore_backup(
+        &self,
+        request: Request<v1::RestoreBackupRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let wanted = restore::parse(request.get_ref())?;
+        Ok(Response::new(restore::restore(self.reign.clone(), self.drivers.clone(), wanted).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, id = request.get_ref().id))]
+    async fn delete_backup(
+        &self,
+        request: Request<v1::DeleteBackupRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let goal = backups::delete(&self.reign, request.get_ref()).await?;
         Ok(Response::new(progress::follow(self.reign.clone(), goal)))
     }
 

@@ -1,6 +1,8 @@
 //! Calls to one agent: messages to valid types and back, a deadline on each, and errors in words. It must never retry
 //! or decide; the loops around it do.
 
+mod backups;
+
 use std::{
     collections::BTreeMap,
     error::Error,

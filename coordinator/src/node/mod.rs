@@ -27,10 +27,9 @@ use containarium_proto::names::NodeName;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use self::client::AgentClient;
 use crate::{error::CoordinatorError, reign::Reign};
 
-pub(crate) use client::{CallError, check_address};
+pub(crate) use client::{AgentClient, CallError, check_address};
 
 /// The drivers of all nodes. Dropping it stops them.
 pub(crate) struct Drivers {

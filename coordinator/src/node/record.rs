@@ -10,7 +10,7 @@ use super::plan::{self, Finding};
 use crate::{
     placement::Resources,
     reign::Reign,
-    store::{EventKind, Held, NodeFacts, NodeRow, Role, StoreError, WriteTx},
+    store::{EventKind, Held, NodeFacts, NodeRow, PlacementRow, Role, StoreError, WriteTx},
 };
 
 /// What a report is, beside what it says.
@@ -119,11 +119,28 @@ async fn settle(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<()
         // Never findings.
         Observed::Unknown | Observed::Converging { .. } | Observed::AwaitingCopy => return Ok(()),
     };
+    if matches!(observed, Observed::Failed { permanent: true, .. }) && go_back(tx, held, observed).await? {
+        return Ok(());
+    }
     // Copies that come and go are told by the move.
     if row.role != Role::Home && !matches!(observed, Observed::Failed { .. }) {
         return Ok(());
     }
     tx.note(&held.container.owner.container_name(), kind, &message).await
+}
+
+/// What a restore was to replace is still there, and a restore that cannot be done must not stand in its way. A move has
+/// its own way back.
+async fn go_back(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<bool, StoreError> {
+    let row = &held.placement;
+    let (Some(undo), None, Observed::Failed { error, .. }) = (&row.undo, &held.moving, observed) else {
+        return Ok(false);
+    };
+    let (generation, origin) = (row.generation.next(), undo.origin.clone());
+    tx.change_order(&PlacementRow { generation, origin, undo: None, ..row.clone() }).await?;
+    let message = format!("on {}, it stays as it was: {error}", row.node);
+    tx.note(&held.container.owner.container_name(), EventKind::ContainerRestoreFailed, &message).await?;
+    Ok(true)
 }
 
 /// One event when it begins and one when it ends, however often it changes between.

@@ -7,10 +7,12 @@
 //! container ── one per user ──1:n── placement ── (desired, generation) per node     event ── what changed
 //!     ├─0:1─ move ── from where to where, and how far
 //!     └─0:n─ snapshot ── those we were told to make, and how far
+//! backup ── of whom, how far; outlives container and node
 //! ```
 //! Reading needs nothing ([`Reader`]); changing needs a [`WriteTx`], and that needs a [`Fence`] (I9). It must never
 //! decide anything: which node, which phase, whether to delete is for the pure modules.
 
+mod backups;
 mod containers;
 mod events;
 mod lease;
@@ -33,6 +35,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, watch};
 
+pub(crate) use backups::{BackupPhase, BackupRow};
 pub(crate) use events::{Event, EventKind};
 pub(crate) use lease::Fence;
 pub(crate) use lifetimes::{Lifetime, Ttl};
@@ -40,7 +43,7 @@ pub(crate) use lock::StateLock;
 pub(crate) use moves::{MovePhase, MoveRow};
 pub(crate) use nodes::NodeFacts;
 pub(crate) use read::{Claim, Reader};
-pub(crate) use rows::{ContainerRow, Held, Moving, NodeRow, PlacementRow, Policy, Role, next_generation};
+pub(crate) use rows::{ContainerRow, Held, Moving, NodeRow, PlacementRow, Policy, Role, Undo, next_generation};
 pub(crate) use snapshots::{SnapshotRow, SnapshotState, Snapshotting, under_way};
 pub(crate) use write::WriteTx;
 
@@ -154,6 +157,7 @@ fn migrator() -> Migrator {
         one(7, "drift", include_str!("../../migrations/0007_drift.sql")),
         one(8, "default_image", include_str!("../../migrations/0008_default_image.sql")),
         one(9, "snapshot", include_str!("../../migrations/0009_snapshot.sql")),
+        one(10, "backup", include_str!("../../migrations/0010_backup.sql")),
     ])
 }
 

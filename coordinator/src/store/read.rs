@@ -24,7 +24,7 @@ macro_rules! held {
             "c.labels, ",
             "p.node, p.desired, p.generation, p.spec, p.cpu_millis, p.memory_bytes, p.disk_bytes, p.address, ",
             "p.observed, p.observed_generation, p.ever_ran, p.access_revision, p.request_id AS change_request, ",
-            "p.role, p.copy_pass, p.drift, p.licence, m.phase AS move_phase, m.source AS move_source, m.target AS move_target, ",
+            "p.role, p.copy_pass, p.drift, p.licence, p.origin, p.undo, m.phase AS move_phase, m.source AS move_source, m.target AS move_target, ",
             "m.started_at AS move_started_at, ",
             "c.expires_at, c.warn_at, c.expired_at, c.graced, c.kept_noted, c.idle_stop_seconds, ",
             "c.snapshot_every, c.snapshot_keep, c.snapshotted_at ",

@@ -4,6 +4,7 @@
 use std::{fmt::Display, net::Ipv4Addr, num::NonZeroU32, str::FromStr};
 
 use containarium_proto::{
+    backup::Origin,
     ids::{AccessRevision, ContainerId, Generation, RequestId},
     keys::KeySet,
     labels::Labels,
@@ -12,7 +13,7 @@ use containarium_proto::{
     spec::{Capacity, Desired, Image, Observed, Spec},
 };
 use ipnet::Ipv4Net;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::{ColumnIndex, Row, any::AnyRow};
 
 use super::{Lifetime, MovePhase, Snapshotting, StoreError, failed, lifetimes, snapshots};
@@ -113,6 +114,17 @@ pub(crate) struct PlacementRow {
     pub(crate) drift: Vec<String>,
     /// What the order may do beyond its content, until it is carried out.
     pub(crate) licence: Option<Licence>,
+    /// The backup that its data must come from.
+    pub(crate) origin: Option<Origin>,
+    /// While a restore replaces what is there: what to go back to if that cannot be done.
+    pub(crate) undo: Option<Undo>,
+}
+
+/// What a restore replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Undo {
+    /// Its own backup, if it came from one.
+    pub(crate) origin: Option<Origin>,
 }
 
 /// What a placement is to its container.
@@ -263,6 +275,10 @@ pub(super) fn node(row: &AnyRow) -> Result<NodeRow, StoreError> {
     })
 }
 
+fn some_json<T: DeserializeOwned>(row: &AnyRow, column: &'static str) -> Result<Option<T>, StoreError> {
+    if text(row, column)?.is_empty() { Ok(None) } else { json(row, column).map(Some) }
+}
+
 pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
     let id = parsed(row, "id")?;
     let container = ContainerRow {
@@ -303,6 +319,8 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
             "" => None,
             _ => Some(json(row, "licence")?),
         },
+        origin: some_json(row, "origin")?,
+        undo: some_json(row, "undo")?,
     };
     let moving = match optional(row, "move_phase")? {
         None => None,

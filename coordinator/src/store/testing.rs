@@ -51,6 +51,8 @@ pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
         role: Role::Home,
         drift: Vec::new(),
         licence: None,
+        origin: None,
+        undo: None,
     };
     Held { container, placement, moving: None }
 }

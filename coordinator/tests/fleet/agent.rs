@@ -211,6 +211,7 @@ impl Node {
             foreign_users: self.foreign.lock().unwrap().clone(),
             warnings: Vec::new(),
             preempting: false,
+            backup_store: String::new(),
         }
     }
 }
@@ -266,6 +267,32 @@ impl Agent for Service {
         _: Request<v1::ListForeignRequest>,
     ) -> Result<Response<v1::ListForeignResponse>, Status> {
         Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn write_backup(&self, _: Request<v1::WriteBackupRequest>) -> Result<Response<v1::BackupProgress>, Status> {
+        Err(Status::failed_precondition("no store"))
+    }
+
+    async fn check_backup(&self, _: Request<v1::CheckBackupRequest>) -> Result<Response<v1::BackupProgress>, Status> {
+        Err(Status::failed_precondition("no store"))
+    }
+
+    async fn remove_backup(
+        &self,
+        _: Request<v1::RemoveBackupRequest>,
+    ) -> Result<Response<v1::RemoveBackupResponse>, Status> {
+        Err(Status::failed_precondition("no store"))
+    }
+
+    async fn list_stored(&self, _: Request<v1::ListStoredRequest>) -> Result<Response<v1::ListStoredResponse>, Status> {
+        Err(Status::failed_precondition("no store"))
+    }
+
+    async fn read_manifest(
+        &self,
+        _: Request<v1::ReadManifestRequest>,
+    ) -> Result<Response<v1::ReadManifestResponse>, Status> {
+        Err(Status::failed_precondition("no store"))
     }
 
     async fn list_usages(&self, _: Request<v1::ListUsagesRequest>) -> Result<Response<v1::ListUsagesResponse>, Status> {

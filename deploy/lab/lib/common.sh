@@ -28,6 +28,7 @@ use_lab_of() {
   RUN_DIR=$LAB_DIR/run
   LOG_DIR=$LAB_DIR/logs
   CERTS_DIR=$LAB_DIR/certs
+  BACKUPS_DIR=$LAB_DIR/backups # what a bucket is elsewhere: every node has it
   COORDINATOR_SOCKET=$LAB_DIR/coordinator.sock
 }
 

@@ -70,14 +70,14 @@ impl Fleet {
 
     /// A restore with an id of its own.
     #[must_use]
-    pub fn restore_request(user: &str, name: &str) -> v1::RestoreSnapshotRequest {
+    pub fn restore_snapshot_request(user: &str, name: &str) -> v1::RestoreSnapshotRequest {
         let request_id = uuid::Uuid::new_v4().to_string();
         v1::RestoreSnapshotRequest { user: user.into(), request_id, name: name.into() }
     }
 
     /// Restores, from a thread of its own.
     #[must_use]
-    pub fn restore_in_background(&self, request: v1::RestoreSnapshotRequest) -> Background {
+    pub fn restore_snapshot_in_background(&self, request: v1::RestoreSnapshotRequest) -> Background {
         let mut client = self.client();
         Background(self.caller.spawn(async move { follow(client.restore_snapshot(request).await?.into_inner()).await }))
     }
@@ -86,8 +86,8 @@ impl Fleet {
     ///
     /// # Errors
     /// As the coordinator or the link says.
-    pub fn restore(&self, user: &str, name: &str) -> Result<v1::Progress, Status> {
-        self.join(self.restore_in_background(Self::restore_request(user, name)))
+    pub fn restore_snapshot(&self, user: &str, name: &str) -> Result<v1::Progress, Status> {
+        self.join(self.restore_snapshot_in_background(Self::restore_snapshot_request(user, name)))
     }
 
     /// Starts, stops or restarts, from a thread of its own.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod backups;
 mod bad_input;
 mod crash;
 mod docs;

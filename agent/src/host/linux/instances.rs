@@ -32,7 +32,7 @@ const STOP: Duration = Duration::from_secs(STOP_GRACE_SECS + 30);
 const DELETE: Duration = Duration::from_secs(120);
 
 /// Every key of a stamp begins so.
-const STAMPS: &str = "user.containarium.";
+pub(super) const STAMPS: &str = "user.containarium.";
 const UUID: &str = "volatile.uuid";
 const FLEET: &str = "user.containarium.fleet";
 const ID: &str = "user.containarium.id";

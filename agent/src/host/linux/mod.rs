@@ -2,6 +2,7 @@
 
 mod accounts;
 mod activity;
+mod backups;
 mod copies;
 mod files;
 mod foreign;
@@ -36,7 +37,7 @@ use tokio::{
 };
 
 use self::incus::Incus;
-use super::{Accounts, Activity, Host, HostError, Instance, Network, StopMode, shape::Place};
+use super::{Accounts, Activity, Export, ExportBody, Host, HostError, Instance, Network, StopMode, shape::Place};
 
 /// A container boots in a second; one of fifty that boot at once after a power cut, in a minute.
 const SSH: Duration = Duration::from_secs(120);
@@ -259,6 +260,30 @@ impl Host for LinuxHost {
         tokio::task::spawn_blocking(rustix::fs::sync)
             .await
             .map_err(|error| HostError::transient(format!("sync: {error}")))
+    }
+
+    async fn freeze(&self, name: &str, mark: &str) -> Result<(), HostError> {
+        self.make_clone(name, mark).await
+    }
+
+    async fn export(&self, name: &str, progress: impl Fn(&str) + Send + Sync) -> Result<Export, HostError> {
+        self.export_clone(name, progress).await
+    }
+
+    async fn clear_export(&self, name: &str) -> Result<(), HostError> {
+        self.remove_clone(name).await
+    }
+
+    async fn clear_exports(&self) -> Result<(), HostError> {
+        self.remove_clones().await
+    }
+
+    async fn import(&self, name: &str, size: u64, body: ExportBody) -> Result<(), HostError> {
+        self.import_export(name, size, body).await
+    }
+
+    async fn dress(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
+        self.dress_import(fleet, order).await
     }
 
     async fn activity(&self, name: &str) -> Result<Option<Activity>, HostError> {

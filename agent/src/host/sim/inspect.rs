@@ -58,6 +58,14 @@ impl SimHost {
         running.map(|instance| data.clone_into(&mut instance.data)).is_some()
     }
 
+    /// An instance gets so large that an export of it takes this many bytes more.
+    ///
+    /// # Panics
+    /// There is none of that name.
+    pub fn grow(&self, name: &str, bytes: usize) {
+        self.memory().instances.get_mut(name).expect("an instance that grows").bulk = bytes;
+    }
+
     /// Somebody destroys an instance behind the agent's back.
     pub fn lose(&self, name: &str) {
         self.memory().instances.remove(name);

@@ -36,6 +36,8 @@ pub struct SimInstance {
     pub boots: u32,
     /// What its user has stored.
     pub data: String,
+    /// An export of it takes so many bytes more than what was stored: they stand for a file system.
+    pub bulk: usize,
     /// Passes of a copy that were offered and not cleared.
     pub offered: BTreeSet<CopyPass>,
     /// The oldest first.
@@ -44,7 +46,8 @@ pub struct SimInstance {
 
 impl SimInstance {
     pub(super) fn new(seen: Instance, data: String) -> Self {
-        Self { seen, logins: BTreeMap::new(), boots: 0, data, offered: BTreeSet::new(), snapshots: Vec::new() }
+        let (logins, offered, snapshots) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+        Self { seen, logins, boots: 0, data, bulk: 0, offered, snapshots }
     }
 }
 

@@ -56,6 +56,11 @@ pub(crate) struct State {
     pub(crate) deletes: Vec<v1::DeleteContainerRequest>,
     pub(crate) images: Vec<v1::FleetImage>,
     pub(crate) moves: Vec<v1::MoveContainerRequest>,
+    pub(crate) backups: Vec<v1::Backup>,
+    /// Every call about a backup that could change something, in words.
+    pub(crate) backup_calls: Vec<String>,
+    pub(crate) restores: Vec<v1::RestoreBackupRequest>,
+    pub(crate) lost: Vec<v1::LostContainer>,
     pub(crate) repairs: Vec<v1::RepairContainerRequest>,
     /// What lives on every server and is not the fleet's.
     pub(crate) foreign: Vec<v1::Adoptable>,
@@ -73,7 +78,7 @@ pub(crate) struct State {
     pub(crate) snapshots: Vec<v1::ListedSnapshot>,
     pub(crate) snapshot_creates: Vec<v1::CreateSnapshotRequest>,
     pub(crate) snapshot_deletes: Vec<v1::DeleteSnapshotRequest>,
-    pub(crate) restores: Vec<v1::RestoreSnapshotRequest>,
+    pub(crate) snapshot_restores: Vec<v1::RestoreSnapshotRequest>,
 }
 
 /// Listens on a socket of its own; dropping or stopping it breaks every connection, as a killed process would.
@@ -192,6 +197,10 @@ impl Fleet for Fake {
     type RestoreSnapshotStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type AdoptInstanceStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type SetLifetimeStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type CreateBackupStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type VerifyBackupStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type RestoreBackupStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type DeleteBackupStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type WatchContainersStream = BoxStream<'static, Result<v1::ListContainersResponse, Status>>;
     type WatchEventsStream = BoxStream<'static, Result<v1::WatchEventsResponse, Status>>;
 
@@ -275,7 +284,7 @@ impl Fleet for Fake {
         request: Request<v1::RestoreSnapshotRequest>,
     ) -> Result<Response<Self::RestoreSnapshotStream>, Status> {
         let mut state = self.open()?;
-        state.restores.push(request.into_inner());
+        state.snapshot_restores.push(request.into_inner());
         let script = state.scripts.pop_front().ok_or_else(|| Status::internal("one restore more than scripted"))?;
         Ok(Response::new(played(script)))
     }
@@ -306,8 +315,12 @@ impl Fleet for Fake {
         Ok(Response::new(v1::GetContainerResponse { container: Some(container), events: Vec::new() }))
     }
 
-    async fn set_power(&self, _: Request<v1::SetPowerRequest>) -> Result<Response<Self::SetPowerStream>, Status> {
-        not_here()
+    async fn set_power(&self, request: Request<v1::SetPowerRequest>) -> Result<Response<Self::SetPowerStream>, Status> {
+        let request = request.into_inner();
+        let mut state = self.open()?;
+        state.backup_calls.push(format!("{:?} {}", request.action(), request.user));
+        let container = state.containers.iter().find(|container| container.user == request.user).cloned();
+        Ok(Response::new(played(vec![Step::say(v1::Progress { container, ..super::progress(1, 1, "done") })])))
     }
 
     async fn resize_container(
@@ -388,8 +401,14 @@ impl Fleet for Fake {
 
     async fn retire_node(&self, request: Request<v1::RetireNodeRequest>) -> Result<Response<v1::Node>, Status> {
         let v1::RetireNodeRequest { name, lost } = request.into_inner();
-        self.open()?.retired.push((name.clone(), lost));
-        Ok(Response::new(v1::Node { name, policy: v1::Policy::Retired.into(), ..v1::Node::default() }))
+        let mut state = self.open()?;
+        state.retired.push((name.clone(), lost));
+        Ok(Response::new(v1::Node {
+            name,
+            lost: state.lost.clone(),
+            policy: v1::Policy::Retired.into(),
+            ..v1::Node::default()
+        }))
     }
 
     async fn list_images(&self, _: Request<v1::ListImagesRequest>) -> Result<Response<v1::ListImagesResponse>, Status> {
@@ -444,6 +463,56 @@ impl Fleet for Fake {
         state.adoptions.push(request.into_inner());
         let script = state.scripts.pop_front().ok_or_else(|| Status::internal("one adoption more than scripted"))?;
         Ok(Response::new(played(script)))
+    }
+
+    async fn create_backup(
+        &self,
+        request: Request<v1::CreateBackupRequest>,
+    ) -> Result<Response<Self::CreateBackupStream>, Status> {
+        let mut state = self.open()?;
+        state.backup_calls.push(format!("create {}", request.into_inner().user));
+        let script = state.scripts.pop_front().ok_or_else(|| Status::internal("one backup more than scripted"))?;
+        Ok(Response::new(played(script)))
+    }
+
+    async fn list_backups(
+        &self,
+        request: Request<v1::ListBackupsRequest>,
+    ) -> Result<Response<v1::ListBackupsResponse>, Status> {
+        let user = request.into_inner().user;
+        let of = |backup: &&v1::Backup| user.is_empty() || backup.user == user;
+        let backups = self.open()?.backups.iter().filter(of).cloned().collect();
+        Ok(Response::new(v1::ListBackupsResponse { backups }))
+    }
+
+    async fn verify_backup(
+        &self,
+        request: Request<v1::VerifyBackupRequest>,
+    ) -> Result<Response<Self::VerifyBackupStream>, Status> {
+        let v1::VerifyBackupRequest { user, id } = request.into_inner();
+        let mut state = self.open()?;
+        state.backup_calls.push(format!("verify {user} {id}"));
+        let script = state.scripts.pop_front().ok_or_else(|| Status::internal("one check more than scripted"))?;
+        Ok(Response::new(played(script)))
+    }
+
+    async fn restore_backup(
+        &self,
+        request: Request<v1::RestoreBackupRequest>,
+    ) -> Result<Response<Self::RestoreBackupStream>, Status> {
+        let mut state = self.open()?;
+        state.restores.push(request.into_inner());
+        let script = state.scripts.pop_front().ok_or_else(|| Status::internal("one restore more than scripted"))?;
+        Ok(Response::new(played(script)))
+    }
+
+    async fn delete_backup(
+        &self,
+        request: Request<v1::DeleteBackupRequest>,
+    ) -> Result<Response<Self::DeleteBackupStream>, Status> {
+        let v1::DeleteBackupRequest { user, id } = request.into_inner();
+        self.open()?.backup_calls.push(format!("delete {user} {id}"));
+        Ok(Response::new(played(vec![Step::say(super::progress(0, 0, "removed"))])))
     }
 
     async fn configure_node(&self, request: Request<v1::ConfigureNodeRequest>) -> Result<Response<v1::Node>, Status> {
