@@ -11,14 +11,14 @@ use containarium_proto::{
     v1::{self, agent_server::Agent},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     access::Access,
     host::{Host, HostError, Power},
     ledger::{Ledger, Refused},
     membership::Membership,
-    usage,
+    receiving, usage,
 };
 
 pub(crate) struct Service<H> {
@@ -191,6 +191,18 @@ impl<H: Host> Agent for Service<H> {
         let offer = ImageOffer { server, secret, certificate };
         self.host.fetch_image(&image, &offer).await.map_err(unavailable)?;
         Ok(Response::new(v1::FetchImageResponse {}))
+    }
+
+    async fn receive_image(
+        &self,
+        request: Request<Streaming<v1::ReceiveImageRequest>>,
+    ) -> Result<Response<v1::ReceiveImageResponse>, Status> {
+        let mut requests = request.into_inner();
+        let (sender, files) = receiving::header(&mut requests).await?;
+        self.membership.admit(sender).await?;
+        let outcome = self.host.import_image(&files, receiving::pieces(requests)).await;
+        outcome.map_err(|error| if error.permanent { invalid(error) } else { unavailable(error) })?;
+        Ok(Response::new(v1::ReceiveImageResponse {}))
     }
 
     async fn sync_access(&self, request: Request<v1::SyncAccessRequest>) -> Result<Response<v1::AccessReport>, Status> {

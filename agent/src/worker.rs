@@ -199,7 +199,8 @@ impl<H: Host> Worker<H> {
             let known = Known { ssh_answered, must_exist, licence: licence.as_ref(), named: named.as_ref() };
             match plan::plan(fleet, order, seen.as_ref(), known) {
                 Next::Done(observed) => {
-                    let differs = |seen| drift::drift(order, &self.host.place(), seen);
+                    let rests = drift::at_rest(order, &observed);
+                    let differs = |seen| drift::drift(&rests, &self.host.place(), seen);
                     return Ok(Round::Settled(observed, seen.as_ref().map(differs).unwrap_or_default()));
                 }
                 Next::Receive(arrived) => {
@@ -239,6 +240,7 @@ impl<H: Host> Worker<H> {
             Action::Stop(mode) => host.stop(&order.name, mode).await?,
             Action::Delete => host.delete(&order.name).await?,
             Action::ClearCopy => host.clear_copy(&order.name).await?,
+            Action::NoteRan => host.stamp_ran(&order.name, order.generation).await?,
             Action::EnsureLogin => {
                 host.ensure_login(&order.name, &order.owner, &order.keys).await?;
                 host.stamp_login(&order.name, &plan::login_hash(&order.owner, &order.keys)).await?;

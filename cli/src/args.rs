@@ -1,6 +1,7 @@
 //! The command line, as data. Values are checked here, before anything is dialled.
 
 mod adopt;
+mod image;
 mod lifetime;
 mod node;
 mod views;
@@ -18,6 +19,7 @@ use containarium_proto::{
 
 pub use self::{
     adopt::Adopt,
+    image::{Base, ImageBake, ImageImport},
     lifetime::{Limit, Set, Switch},
     node::{NodeLabel, NodeSet},
     views::{Top, TopSort},
@@ -419,6 +421,10 @@ pub enum Node {
 pub enum Image {
     /// All images, and which servers have each.
     List,
+    /// Bring an image from its two files to a server; the others fetch it from there.
+    Import(ImageImport),
+    /// Make an image on this machine, from a distribution's packages. Needs root, Debian and one to two minutes.
+    Bake(ImageBake),
     /// Give this image to creates that name none.
     Default {
         /// Alias or fingerprint.

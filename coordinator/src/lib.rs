@@ -16,6 +16,7 @@ mod config;
 mod ending;
 mod error;
 mod image;
+mod image_notes;
 mod images;
 mod leader;
 mod lifetime;

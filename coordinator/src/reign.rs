@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     error::CoordinatorError,
+    image_notes::ImageNotes,
     node::live::{NodeLive, Sights},
     store::{Fence, Store, StoreError, WriteTx},
 };
@@ -36,6 +37,8 @@ pub(crate) struct Reign {
     pub(crate) config: Config,
     /// Ends the process in good order.
     pub(crate) stopping: CancellationToken,
+    /// What is being done about images that nodes lack, for people.
+    pub(crate) image_notes: ImageNotes,
     lives: RwLock<BTreeMap<NodeName, Arc<NodeLive>>>,
     changes: watch::Sender<u64>,
     began: Instant,
@@ -58,6 +61,7 @@ impl Reign {
             fleet,
             config,
             stopping,
+            image_notes: ImageNotes::default(),
             lives: RwLock::default(),
             changes: watch::Sender::new(0),
             began: Instant::now(),

@@ -2,6 +2,7 @@
 //! simulated hosts below them. Each process has its own runtime, so that ending it ends everything at once, as
 //! kill -9 does. Blocking calls, so that scenarios read as sentences.
 
+mod images;
 mod lifetimes;
 mod nodes;
 
@@ -28,6 +29,8 @@ use tonic::{
     Status, Streaming,
     transport::{Channel, Endpoint},
 };
+
+pub use images::{announcement, fingerprint};
 
 pub(crate) const KEY: &str = include_str!("../../proto/src/keys/testdata/ed25519.pub");
 /// Longer than anything here takes on a loaded machine with two cores.

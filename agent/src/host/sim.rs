@@ -3,6 +3,7 @@
 //! so that anyone can try a fleet on a laptop. It must never decide what an agent has to decide.
 
 mod fault;
+mod image_import;
 mod inspect;
 mod instance;
 
@@ -14,13 +15,15 @@ use std::{
 };
 
 use containarium_proto::{
-    ids::FleetId,
+    ids::{FleetId, Generation},
+    image::ImageFiles,
     keys::KeySet,
     names::Username,
     node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     sizes::Bytes,
     spec::{Capacity, Fingerprint, Image},
 };
+use futures::Stream;
 use ipnet::Ipv4Net;
 
 pub use fault::Fault;
@@ -332,6 +335,16 @@ impl Host for SimHost {
         .await
     }
 
+    async fn stamp_ran(&self, name: &str, generation: Generation) -> Result<(), HostError> {
+        self.effect(|memory| {
+            if let Some(stamp) = &mut present(memory, name)?.seen.stamp {
+                stamp.ran = Some(generation);
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn clear_copy(&self, name: &str) -> Result<(), HostError> {
         self.effect(|memory| {
             let instance = present(memory, name)?;
@@ -374,6 +387,14 @@ impl Host for SimHost {
 
     async fn refresh_images(&self) -> Result<(), HostError> {
         Ok(())
+    }
+
+    async fn import_image(
+        &self,
+        files: &ImageFiles,
+        bytes: impl Stream<Item = Result<Vec<u8>, HostError>> + Send + 'static,
+    ) -> Result<(), HostError> {
+        self.receive_image(files, bytes).await
     }
 
     async fn capacity(&self) -> Result<Capacity, HostError> {

@@ -6,6 +6,7 @@ mod adopt;
 mod create;
 mod delete;
 mod export;
+mod images;
 mod keys;
 mod lifetime;
 mod list;

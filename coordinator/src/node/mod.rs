@@ -29,7 +29,7 @@ use tracing::Instrument;
 use self::client::AgentClient;
 use crate::{error::CoordinatorError, reign::Reign};
 
-pub(crate) use client::check_address;
+pub(crate) use client::{CallError, check_address};
 
 /// The drivers of all nodes. Dropping it stops them.
 pub(crate) struct Drivers {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use containarium_proto::{
-    ids::FleetId,
+    ids::{FleetId, Generation},
     node::{CopyPass, Order},
 };
 use reqwest::{Method, StatusCode};
@@ -23,9 +23,11 @@ use crate::host::{
 const CREATE: Duration = Duration::from_secs(180);
 /// Starting is a second of work; a node that boots fifty at once needs the rest.
 const START: Duration = Duration::from_secs(90);
-/// What systemd inside gets to end its services before the power is taken away.
-const STOP_GRACE_SECS: u64 = 30;
-const STOP: Duration = Duration::from_secs(STOP_GRACE_SECS + 30);
+/// What systemd inside gets to end its services, before the power is taken away: 30 s, asked every five. To ask one that
+/// is ending already changes nothing.
+const STOP_ASKED: u32 = 6;
+const STOP_ASKED_EVERY_SECS: u64 = 5;
+const STOP: Duration = Duration::from_secs(60);
 /// A btrfs or ZFS dataset of many small files takes a while to go.
 const DELETE: Duration = Duration::from_secs(120);
 
@@ -39,6 +41,7 @@ const GENERATION: &str = "user.containarium.generation";
 const ORDER: &str = "user.containarium.order";
 const LOGIN_HASH: &str = "user.containarium.login";
 const COPIED: &str = "user.containarium.copied";
+const RAN: &str = "user.containarium.ran";
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Raw {
@@ -84,7 +87,8 @@ fn stamp(config: &BTreeMap<String, String>) -> Option<Stamp> {
     let order: Order = serde_json::from_str(config.get(ORDER)?).ok()?;
     let agrees = config.get(ID)? == &order.id.to_string() && config.get(GENERATION)? == &order.generation.to_string();
     let copied = config.get(COPIED).and_then(|pass| pass.parse().ok()).map(CopyPass);
-    agrees.then(|| Stamp { fleet, order, login: config.get(LOGIN_HASH).cloned(), copied })
+    let ran = config.get(RAN).and_then(|generation| generation.parse().ok()).map(Generation);
+    agrees.then(|| Stamp { fleet, order, login: config.get(LOGIN_HASH).cloned(), copied, ran })
 }
 
 /// Everything that one order means to Incus, with the stamps. An empty value removes a key.
@@ -98,6 +102,8 @@ pub(super) fn config(fleet: FleetId, order: &Order) -> Result<BTreeMap<&'static 
         (OWNER, order.owner.to_string()),
         (GENERATION, order.generation.to_string()),
         (ORDER, text),
+        // It has not run under this order yet.
+        (RAN, String::new()),
     ]);
     Ok(config)
 }
@@ -202,17 +208,26 @@ impl LinuxHost {
     }
 
     pub(super) async fn stop_instance(&self, name: &str, mode: StopMode) -> Result<(), HostError> {
-        if mode == StopMode::Graceful {
-            let state = json!({ "action": "stop", "timeout": STOP_GRACE_SECS });
-            match self.set_state(name, state, STOP).await {
-                Ok(_) => return Ok(()),
-                Err(failure) => {
-                    tracing::warn!(container = name, failure = failure.text, "not stopped in time, forcing");
-                }
-            }
+        if mode == StopMode::Graceful && self.ask_to_stop(name).await? {
+            return Ok(());
         }
         let outcome = self.set_state(name, json!({ "action": "stop", "force": true }), STOP).await;
         self.unless_already(name, Power::Stopped, outcome.map(drop)).await
+    }
+
+    /// Asks its init to end, again and again: one that is still booting loses what it is asked before it listens. True
+    /// when it has ended.
+    async fn ask_to_stop(&self, name: &str) -> Result<bool, HostError> {
+        for asked in 1..=STOP_ASKED {
+            let state = json!({ "action": "stop", "timeout": STOP_ASKED_EVERY_SECS });
+            let Err(failure) = self.set_state(name, state, STOP).await else { return Ok(true) };
+            if self.read_instance(name).await?.is_none_or(|instance| instance.power == Power::Stopped) {
+                return Ok(true);
+            }
+            tracing::debug!(container = name, asked, failure = failure.text, "has not stopped yet");
+        }
+        tracing::warn!(container = name, "not stopped in time, forcing");
+        Ok(false)
     }
 
     pub(super) async fn delete_instance(&self, name: &str) -> Result<(), HostError> {
@@ -227,6 +242,10 @@ impl LinuxHost {
     pub(super) async fn write_copied_stamp(&self, name: &str, pass: Option<CopyPass>) -> Result<(), HostError> {
         let text = pass.map(|pass| pass.to_string()).unwrap_or_default();
         self.patch(name, &json!({ "config": { COPIED: text } })).await
+    }
+
+    pub(super) async fn write_ran_stamp(&self, name: &str, generation: Generation) -> Result<(), HostError> {
+        self.patch(name, &json!({ "config": { RAN: generation.to_string() } })).await
     }
 
     pub(super) async fn write_login_stamp(&self, name: &str, hash: &str) -> Result<(), HostError> {
@@ -260,10 +279,12 @@ mod tests {
     fn a_stamp_is_read_back_as_written() {
         let (fleet, order) = (FleetId::generate(), order("2"));
         let mut config = written(fleet, &order);
-        assert_eq!(stamp(&config), Some(Stamp { fleet, order: order.clone(), login: None, copied: None }));
+        assert_eq!(stamp(&config), Some(Stamp { fleet, order: order.clone(), login: None, copied: None, ran: None }));
         config.insert(LOGIN_HASH.into(), "abc".into());
         config.insert(COPIED.into(), "2".into());
+        config.insert(RAN.into(), "3".into());
         let read = stamp(&config).unwrap();
+        assert_eq!(read.ran, Some(Generation(3)));
         assert_eq!((read.login.as_deref(), read.copied), (Some("abc"), Some(CopyPass::FIRST.next())));
     }
 
