@@ -119,18 +119,36 @@ async fn open(path: &Path) -> Result<(File, u64), Failure> {
     Ok((file, about.len()))
 }
 
+/// Incus takes any file for a root file system and fails when it is cloned: what certainly is none is found out here.
+fn could_be(kind: &str, path: &Path, begins: &[u8]) -> Result<(), Failure> {
+    const SQUASHFS: &[u8] = b"hsqs";
+    const COMPRESSED: [&[u8]; 4] = [b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"BZh"];
+    let is_tar = COMPRESSED.iter().any(|magic| begins.starts_with(magic))
+        || begins.get(257..262).is_some_and(|magic| magic == b"ustar");
+    let (good, what) = match kind {
+        "metadata" => (is_tar, "a tar file"),
+        _ => (is_tar || begins.starts_with(SQUASHFS), "a squashfs or tar file"),
+    };
+    if good { Ok(()) } else { Err(Failure::usage(format!("'{}' is not {what}", path.display()))) }
+}
+
 /// Sizes and fingerprint.
 async fn look(wanted: &ImageImport) -> Result<ImageFiles, Failure> {
     let mut hash = Sha256::new();
     let mut sizes = [0; 2];
-    for (path, size) in [&wanted.metadata, &wanted.rootfs].into_iter().zip(&mut sizes) {
+    let both = [("metadata", &wanted.metadata), ("rootfs", &wanted.rootfs)];
+    for ((kind, path), size) in both.into_iter().zip(&mut sizes) {
         let (mut file, length) = open(path).await?;
         *size = length;
         let mut piece = vec![0; CHUNK];
+        let mut first = true;
         loop {
             let read = file.read(&mut piece).await.map_err(|error| unreadable(path, &error))?;
             if read == 0 {
                 break;
+            }
+            if std::mem::take(&mut first) {
+                could_be(kind, path, &piece[..read])?;
             }
             hash.update(&piece[..read]);
         }

@@ -49,10 +49,11 @@ fn images_are_listed_and_one_is_the_default() {
 /// Two files of an image, the second larger than one message.
 fn with_files() -> (Coordinator, Vec<u8>, String) {
     let fleet = Coordinator::with([]);
-    let rootfs: Vec<u8> = (0u32..900_000).flat_map(u32::to_le_bytes).collect();
-    std::fs::write(fleet.dir().join("meta"), b"about it").unwrap();
+    let rootfs: Vec<u8> = b"hsqs".iter().copied().chain((0u32..900_000).flat_map(u32::to_le_bytes)).collect();
+    let metadata = b"\xfd7zXZ and more".as_slice();
+    std::fs::write(fleet.dir().join("meta"), metadata).unwrap();
     std::fs::write(fleet.dir().join("rootfs"), &rootfs).unwrap();
-    let whole = [b"about it".as_slice(), &rootfs].concat();
+    let whole = [metadata, &rootfs].concat();
     let fingerprint = Sha256::digest(&whole).iter().map(|byte| format!("{byte:02x}")).collect();
     (fleet, whole, fingerprint)
 }
@@ -66,7 +67,7 @@ fn an_import_sends_both_files_whole_under_their_fingerprint() {
     assert_eq!((&json["fingerprint"], &json["bytes"]), (&fingerprint.clone().into(), &whole.len().into()));
     let state = fleet.state();
     let import = &state.imports[0];
-    assert_eq!((import.image.metadata_bytes, import.image.node.as_str()), (8, "jump-2"));
+    assert_eq!((import.image.metadata_bytes, import.image.node.as_str()), (14, "jump-2"));
     let named = import.image.image.as_ref().unwrap();
     assert_eq!((named.alias.as_str(), named.fingerprint.as_str()), ("containarium-new", fingerprint.as_str()));
     assert!(import.bytes == whole, "the bytes are the files'");
@@ -76,6 +77,7 @@ fn an_import_sends_both_files_whole_under_their_fingerprint() {
 fn what_cannot_be_an_image_is_refused_and_nothing_is_sent() {
     let (fleet, ..) = with_files();
     std::fs::write(fleet.dir().join("empty"), b"").unwrap();
+    std::fs::write(fleet.dir().join("text"), b"no image at all").unwrap();
     let cases = [
         ("image import", "NAME"),
         ("image import noble --metadata HERE/meta --rootfs HERE/rootfs", "begin with 'containarium-'"),
@@ -86,6 +88,8 @@ fn what_cannot_be_an_image_is_refused_and_nothing_is_sent() {
         ("image import containarium-x --metadata HERE/meta --rootfs HERE", "is not a file"),
         ("image import containarium-x --metadata HERE/empty --rootfs HERE/rootfs", "metadata of an image has 1 to"),
         ("image import containarium-x --metadata HERE/meta --rootfs HERE/rootfs --node a/b", "a/b"),
+        ("image import containarium-x --metadata HERE/rootfs --rootfs HERE/rootfs", "is not a tar file"),
+        ("image import containarium-x --metadata HERE/meta --rootfs HERE/text", "is not a squashfs or tar file"),
         ("image bake", "--output-dir"),
         ("image bake --output-dir HERE/out --base fedora", "fedora"),
     ];

@@ -56,7 +56,7 @@ fn choices(lab: &Lab) -> Result<()> {
         (vec!["--node", "jump-1"], 5, "cordoned"),
         (vec!["--label", "gpu=false"], 5, "gpu"),
         (vec!["--node", "jump-2", "--label", "gpu=true"], 5, "gpu"),
-        (vec!["--node", "jump-2", "--memory", "100TiB"], 5, "memory"),
+        (vec!["--node", "jump-2", "--image", "nosuch"], 3, "nosuch"),
     ];
     for (options, code, why) in refusals {
         let refused = create(lab, "dave", &options)?;
@@ -64,6 +64,10 @@ fn choices(lab: &Lab) -> Result<()> {
         ensure!(refused.code == code && line.contains(why), "{options:?}: {refused:?}");
         println!("{}: {line}", options.join(" "));
     }
+    let key = lab.person("dave")?.public_key();
+    let large = lab.cli(&["create", "dave", "--ssh-key", &key, "--memory", "100TiB", "--node", "jump-2"])?;
+    ensure!(large.code == 5 && large.err.contains("jump-2") && large.err.contains("memory"), "{large:?}");
+    println!("{}", large.err);
     assert_eq!(lab.list()?.len(), 3);
     Ok(())
 }

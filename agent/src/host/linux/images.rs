@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::fs::{self, File};
 use tokio_util::io::ReaderStream;
 
-use super::LinuxHost;
+use super::{LinuxHost, incus::Failure};
 use crate::host::HostError;
 
 /// A gigabyte over a unix socket to a slow disk, and its checksum.
@@ -104,7 +104,7 @@ impl LinuxHost {
         let what = format!("importing image {alias}");
         let request = self.incus.request(Method::POST, "/images").timeout(limit).multipart(form);
         let request = request.header("X-Incus-fingerprint", fingerprint.to_string());
-        self.incus.operate(&what, request, limit).await?;
+        self.incus.operate(&what, request, limit).await.map_err(refused)?;
         match self.has_image(fingerprint).await? {
             true => Ok(()),
             false => Err(HostError::permanent(format!("{what}: the files do not have the fingerprint {fingerprint}"))),
@@ -169,6 +169,15 @@ impl LinuxHost {
             )
         };
         Ok(self.incus.change(&format!("naming image {alias}"), method, &path, &body).await?)
+    }
+}
+
+/// What Incus says of files that are no image, or another one: the same files will be so again.
+fn refused(failure: Failure) -> HostError {
+    let words = ["metadata.yaml", "Metadata tarball", "ingerprint"];
+    match words.iter().any(|word| failure.text.contains(word)) {
+        true => HostError::permanent(failure.text),
+        false => failure.into(),
     }
 }
 

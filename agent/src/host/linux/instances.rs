@@ -23,10 +23,10 @@ use crate::host::{
 const CREATE: Duration = Duration::from_secs(180);
 /// Starting is a second of work; a node that boots fifty at once needs the rest.
 const START: Duration = Duration::from_secs(90);
-/// What systemd inside gets to end its services, before the power is taken away: 30 s, asked every five. To ask one that
+/// What systemd inside gets to end its services, before the power is taken away: 30 s, asked every three. To ask one that
 /// is ending already changes nothing.
-const STOP_ASKED: u32 = 6;
-const STOP_ASKED_EVERY_SECS: u64 = 5;
+const STOP_ASKED: u32 = 10;
+const STOP_ASKED_EVERY_SECS: u64 = 3;
 const STOP: Duration = Duration::from_secs(60);
 /// A btrfs or ZFS dataset of many small files takes a while to go.
 const DELETE: Duration = Duration::from_secs(120);
