@@ -19,6 +19,7 @@ pub mod host;
 mod ledger;
 mod membership;
 pub mod plan;
+mod preemption;
 mod receiving;
 mod run;
 mod service;

@@ -2,8 +2,6 @@
 
 use std::{fs::File, io::pipe};
 
-use containarium_proto::v1;
-
 use crate::support::{Cli, Coordinator, container};
 
 #[test]

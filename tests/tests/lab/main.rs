@@ -14,6 +14,7 @@ mod limits;
 mod many;
 mod moves;
 mod nodes;
+mod spot;
 mod views;
 
 use std::time::Instant;

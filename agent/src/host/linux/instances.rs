@@ -27,6 +27,8 @@ const START: Duration = Duration::from_secs(90);
 /// is ending already changes nothing.
 const STOP_ASKED: u32 = 10;
 const STOP_ASKED_EVERY_SECS: u64 = 3;
+/// The same on a machine that ends 30 s after it said so.
+const BRIEF_ASKED: u32 = 6;
 const STOP: Duration = Duration::from_secs(60);
 /// A btrfs or ZFS dataset of many small files takes a while to go.
 const DELETE: Duration = Duration::from_secs(120);
@@ -208,8 +210,12 @@ impl LinuxHost {
     }
 
     pub(super) async fn stop_instance(&self, name: &str, mode: StopMode) -> Result<(), HostError> {
-        if mode == StopMode::Graceful && self.ask_to_stop(name).await? {
-            return Ok(());
+        match mode {
+            StopMode::Graceful if self.ask_to_stop(name, STOP_ASKED).await? => return Ok(()),
+            StopMode::Graceful => tracing::warn!(container = name, "not stopped in time, forcing"),
+            StopMode::Brief if self.ask_to_stop(name, BRIEF_ASKED).await? => return Ok(()),
+            StopMode::Brief => return Err(HostError::transient(format!("{name} has not stopped in time"))),
+            StopMode::Force => {}
         }
         let outcome = self.set_state(name, json!({ "action": "stop", "force": true }), STOP).await;
         self.unless_already(name, Power::Stopped, outcome.map(drop)).await
@@ -217,8 +223,8 @@ impl LinuxHost {
 
     /// Asks its init to end, again and again: one that is still booting loses what it is asked before it listens. True
     /// when it has ended.
-    async fn ask_to_stop(&self, name: &str) -> Result<bool, HostError> {
-        for asked in 1..=STOP_ASKED {
+    async fn ask_to_stop(&self, name: &str, times: u32) -> Result<bool, HostError> {
+        for asked in 1..=times {
             let state = json!({ "action": "stop", "timeout": STOP_ASKED_EVERY_SECS });
             let Err(failure) = self.set_state(name, state, STOP).await else { return Ok(true) };
             if self.read_instance(name).await?.is_none_or(|instance| instance.power == Power::Stopped) {
@@ -226,7 +232,6 @@ impl LinuxHost {
             }
             tracing::debug!(container = name, asked, failure = failure.text, "has not stopped yet");
         }
-        tracing::warn!(container = name, "not stopped in time, forcing");
         Ok(false)
     }
 
