@@ -1,6 +1,6 @@
 //! The command line of `containarium-agent`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use containarium_proto::{names::NodeName, telemetry::LogFormat};
@@ -59,6 +59,9 @@ pub struct Args {
     /// File whose text is new at every start of the machine.
     #[arg(long, env = "CONTAINARIUM_AGENT_BOOT_ID_FILE", default_value = "/proc/sys/kernel/random/boot_id")]
     pub boot_id_file: PathBuf,
+    /// Between looks at whether the containers are in use, for those that stop when they are not.
+    #[arg(long, env = "CONTAINARIUM_AGENT_ACTIVITY_EVERY", default_value = "60s", value_parser = seconds)]
+    pub activity_every: Duration,
     /// On a spot machine: its cloud's metadata server (http://169.254.169.254 on Google Compute Engine). When that says
     /// that the machine is about to be taken away, the containers are stopped cleanly.
     #[arg(long, env = "CONTAINARIUM_AGENT_METADATA_SERVER")]
@@ -83,7 +86,7 @@ impl Args {
             boot_id_file: self.boot_id_file.clone(),
             metadata_server: self.metadata_server.clone(),
             backup_store: self.backup_store.clone(),
-            timings: Timings::default(),
+            timings: Timings { activity_every: self.activity_every, ..Timings::default() },
         }
     }
 
@@ -96,6 +99,26 @@ impl Args {
             network: self.network.clone(),
             image_dir: self.image_dir.clone(),
             copy_listen: self.copy_listen.unwrap_or(SocketAddr::new(self.listen.ip(), 8443)).to_string(),
+        }
+    }
+}
+
+/// Whole seconds, such as 60s: at least one, at most an hour.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').and_then(|number| number.parse().ok());
+    let good = number.filter(|seconds| (1..=3600).contains(seconds)).map(Duration::from_secs);
+    good.ok_or_else(|| format!("'{text}' is not a number of seconds from 1s to 3600s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_seconds() {
+        assert_eq!(seconds("60s"), Ok(Duration::from_secs(60)));
+        for bad in ["", "60", "0s", "3601s", "1m", "-1s", "1.5s"] {
+            assert!(seconds(bad).is_err(), "{bad}");
         }
     }
 }

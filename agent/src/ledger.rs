@@ -17,7 +17,7 @@ use containarium_proto::{
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-use crate::host::Network;
+use crate::{drift, host::Network};
 
 /// Confirmed deletions that are still reported. The coordinator asks again about one that was dropped, and is
 /// answered from the host.
@@ -229,6 +229,13 @@ impl Ledger {
     /// Whether the care for this order is at rest, so that a difference is nobody's work of ours.
     pub(crate) fn rests_at(&self, order: &Order) -> bool {
         self.books().entries.get(&order.id).is_some_and(|entry| entry.order == *order && is_rest(&entry.observed))
+    }
+
+    /// What an order is at rest, if that is the one that is held.
+    pub(crate) fn rest_of(&self, order: &Order) -> Option<Order> {
+        let books = self.books();
+        let held = books.entries.get(&order.id).filter(|entry| entry.order == *order)?;
+        Some(drift::at_rest(order, &held.observed))
     }
 
     /// Every order that is at rest.

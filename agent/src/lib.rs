@@ -22,6 +22,7 @@ mod ledger;
 mod membership;
 pub mod plan;
 mod preemption;
+mod receiving;
 mod restore;
 mod run;
 mod service;

@@ -53,6 +53,8 @@ pub enum Action {
     Dress,
     /// Destroy what was imported for nothing.
     DropStaged,
+    /// Note that it has run under this order: from now on only a new one starts it.
+    NoteRan,
 }
 
 /// What to do next.
@@ -154,6 +156,8 @@ pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known
         (Desired::Stopped, Power::Running) => Next::Do(Action::Stop(StopMode::Graceful)),
         (Desired::Stopped, Power::Stopped) if left_by_copy(order, stamp) => Next::Do(Action::ClearCopy),
         (Desired::Stopped, Power::Stopped) => Next::Done(Observed::Stopped),
+        // Its node, or its user, has switched it off since, and it is not to start by itself.
+        (Desired::Running, Power::Stopped) if has_run(order, stamp) => Next::Done(Observed::Stopped),
         (Desired::Running, Power::Stopped) => Next::Do(Action::Start),
         (Desired::Running, Power::Running) => {
             if stamp.login.as_deref() != Some(login_hash(&order.owner, &order.keys).as_str()) {
@@ -162,6 +166,8 @@ pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known
                 Next::Do(Action::WaitSsh)
             } else if left_by_copy(order, stamp) {
                 Next::Do(Action::ClearCopy)
+            } else if !order.spec.autostart && !has_run(order, stamp) {
+                Next::Do(Action::NoteRan)
             } else {
                 Next::Done(Observed::Running)
             }
@@ -196,6 +202,12 @@ fn is_to_be_restored(order: &Order, stamped: Option<&Stamp>, known: Known<'_>) -
         }
         (None, Some(Licence::Adopt { .. } | Licence::Repair) | None) => false,
     }
+}
+
+/// Whether the order, of a container that does not start by itself, was carried out once. One that was cut off before
+/// is not: it is still to be started.
+fn has_run(order: &Order, stamp: &Stamp) -> bool {
+    !order.spec.autostart && stamp.ran == Some(order.generation)
 }
 
 fn left_by_copy(order: &Order, stamp: &Stamp) -> bool {
@@ -241,6 +253,7 @@ pub fn step(action: Action, desired: Desired) -> Step {
         (Action::PutInPlace, _) => (1, 3, "putting the restored one in its place"),
         (Action::Dress, _) => (1, 3, "setting limits, address and stamp"),
         (Action::DropStaged, _) => (1, 3, "removing what an earlier restore has left"),
+        (Action::NoteRan, _) => (3, 3, "noting that it runs"),
         (Action::ClearCopy, _) => (3, 3, "removing what the move has left"),
         (Action::Delete, _) => (2, 2, "removing the instance and its data"),
     };

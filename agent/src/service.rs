@@ -13,7 +13,7 @@ use containarium_proto::{
     v1::{self, agent_server::Agent},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     access::Access,
@@ -21,6 +21,7 @@ use crate::{
     host::{Host, HostError, Power},
     ledger::{Ledger, Refused},
     membership::Membership,
+    receiving,
     snapshots::{self, What},
     usage,
 };
@@ -211,6 +212,18 @@ impl<H: Host> Agent for Service<H> {
 
     async fn remove_snapshot(&self, request: Request<v1::SnapshotOrder>) -> Result<Response<v1::SnapshotDone>, Status> {
         Ok(Response::new(snapshots::carry_out(self, request.get_ref(), What::Remove).await?))
+    }
+
+    async fn receive_image(
+        &self,
+        request: Request<Streaming<v1::ReceiveImageRequest>>,
+    ) -> Result<Response<v1::ReceiveImageResponse>, Status> {
+        let mut requests = request.into_inner();
+        let (sender, files) = receiving::header(&mut requests).await?;
+        self.membership.admit(sender).await?;
+        let outcome = self.host.import_image(&files, receiving::pieces(requests)).await;
+        outcome.map_err(|error| if error.permanent { invalid(error) } else { unavailable(error) })?;
+        Ok(Response::new(v1::ReceiveImageResponse {}))
     }
 
     async fn sync_access(&self, request: Request<v1::SyncAccessRequest>) -> Result<Response<v1::AccessReport>, Status> {

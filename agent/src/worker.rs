@@ -261,7 +261,8 @@ impl<H: Host> Worker<H> {
             let known = Known { ssh_answered, must_exist, licence, named, restoring, staged };
             match plan::plan(fleet, order, seen.as_ref(), known) {
                 Next::Done(observed) => {
-                    let differs = |seen| drift::drift(order, &self.host.place(), seen);
+                    let rests = drift::at_rest(order, &observed);
+                    let differs = |seen| drift::drift(&rests, &self.host.place(), seen);
                     return Ok(Round::Settled(observed, seen.as_ref().map(differs).unwrap_or_default()));
                 }
                 Next::Receive(arrived) => {
@@ -309,6 +310,7 @@ impl<H: Host> Worker<H> {
             Action::PutInPlace => host.rename(&staging_name(&order.name), &order.name).await.map_err(may_pass)?,
             Action::Dress => host.dress(fleet, order).await.map_err(may_pass)?,
             Action::DropStaged => host.delete(&staging_name(&order.name)).await?,
+            Action::NoteRan => host.stamp_ran(&order.name, order.generation).await?,
             Action::EnsureLogin => {
                 host.ensure_login(&order.name, &order.owner, &order.keys).await?;
                 host.stamp_login(&order.name, &plan::login_hash(&order.owner, &order.keys)).await?;

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod backup;
+mod image;
 mod lifetime;
 mod node;
 mod snapshot;
@@ -22,6 +23,7 @@ use containarium_proto::{
 pub use self::{
     adopt::Adopt,
     backup::{Backup, BackupDelete, One, Restore, Which},
+    image::{Base, ImageBake, ImageImport},
     lifetime::{Limit, Set, Switch},
     node::{NodeLabel, NodeSet},
     snapshot::{Snapshot, SnapshotEvery, SnapshotRestore, schedule_change},
@@ -439,6 +441,10 @@ pub enum Node {
 pub enum Image {
     /// All images, and which servers have each.
     List,
+    /// Bring an image from its two files to a server; the others fetch it from there.
+    Import(ImageImport),
+    /// Make an image on this machine, from a distribution's packages. Needs root, Debian and one to two minutes.
+    Bake(ImageBake),
     /// Give this image to creates that name none.
     Default {
         /// Alias or fingerprint.

@@ -99,7 +99,20 @@ impl Client {
     where
         F: Future<Output = Result<tonic::Response<tonic::Streaming<T>>, Status>>,
     {
-        let (fleet, request) = self.call(message, STREAM);
+        self.stream_within(message, STREAM, call).await
+    }
+
+    /// The same for what may take longer.
+    pub(crate) async fn stream_within<M, T, F>(
+        &self,
+        message: M,
+        limit: Duration,
+        call: impl FnOnce(FleetClient<Channel>, Request<M>) -> F,
+    ) -> Result<tonic::Streaming<T>, Status>
+    where
+        F: Future<Output = Result<tonic::Response<tonic::Streaming<T>>, Status>>,
+    {
+        let (fleet, request) = self.call(message, limit);
         call(fleet, request).await.map(tonic::Response::into_inner)
     }
 }

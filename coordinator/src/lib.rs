@@ -17,6 +17,7 @@ mod config;
 mod ending;
 mod error;
 mod image;
+mod image_notes;
 mod images;
 mod leader;
 mod lifetime;

@@ -22,6 +22,7 @@ use crate::{
     backups::Board,
     config::Config,
     error::CoordinatorError,
+    image_notes::ImageNotes,
     node::live::{NodeLive, Sights},
     store::{Fence, Store, StoreError, WriteTx},
 };
@@ -38,6 +39,8 @@ pub(crate) struct Reign {
     pub(crate) backing_up: Board,
     /// Ends the process in good order.
     pub(crate) stopping: CancellationToken,
+    /// What is being done about images that nodes lack, for people.
+    pub(crate) image_notes: ImageNotes,
     lives: RwLock<BTreeMap<NodeName, Arc<NodeLive>>>,
     changes: watch::Sender<u64>,
     began: Instant,
@@ -61,6 +64,7 @@ impl Reign {
             config,
             backing_up: Board::default(),
             stopping,
+            image_notes: ImageNotes::default(),
             lives: RwLock::default(),
             changes: watch::Sender::new(0),
             began: Instant::now(),

@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod error;
 pub mod factor;
 pub mod ids;
+pub mod image;
 pub mod keys;
 pub mod labels;
 pub mod lifetime;

@@ -3,6 +3,7 @@
 //! kill -9 does. Blocking calls, so that scenarios read as sentences.
 
 mod backups;
+mod images;
 mod lifetimes;
 mod nodes;
 mod snapshots;
@@ -30,6 +31,8 @@ use tonic::{
     Status, Streaming,
     transport::{Channel, Endpoint},
 };
+
+pub use images::{announcement, fingerprint};
 
 pub(crate) const KEY: &str = include_str!("../../proto/src/keys/testdata/ed25519.pub");
 /// Longer than anything here takes on a loaded machine with two cores.

@@ -149,7 +149,16 @@ impl Lab {
     /// # Errors
     /// It cannot be started.
     pub fn lab(&self, args: &[&str]) -> Result<Said> {
-        run(Command::new(self.root.join("deploy/lab/lab")).current_dir(&self.root).args(args))
+        self.lab_with(&[], args)
+    }
+
+    /// The same with more in its environment, which what it starts inherits.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn lab_with(&self, environment: &[(&str, &str)], args: &[&str]) -> Result<Said> {
+        let mut command = Command::new(self.root.join("deploy/lab/lab"));
+        run(command.current_dir(&self.root).envs(environment.iter().copied()).args(args))
     }
 
     /// A shell line on a jump server.

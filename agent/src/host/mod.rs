@@ -12,13 +12,15 @@ use std::{collections::BTreeSet, future::Future, net::Ipv4Addr, time::Duration};
 
 use bytes::Bytes as Chunk;
 use containarium_proto::{
-    ids::FleetId,
+    ids::{FleetId, Generation},
+    image::ImageFiles,
     keys::KeySet,
     names::Username,
     node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     snapshots::{SnapshotName, Snapshots},
     spec::{Capacity, Fingerprint, Image},
 };
+use futures::Stream;
 use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
 
@@ -66,6 +68,8 @@ pub struct Stamp {
     pub login: Option<String>,
     /// It arrived from another node, or is arriving: the last pass of the copy that was here in full.
     pub copied: Option<CopyPass>,
+    /// The generation under which it has run, if it must not start with its node: its user has had it since.
+    pub ran: Option<Generation>,
 }
 
 /// An instance as the host has it.
@@ -170,6 +174,8 @@ pub trait Host: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Writes [`Stamp::login`].
     fn stamp_login(&self, name: &str, hash: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Writes [`Stamp::ran`].
+    fn stamp_ran(&self, name: &str, generation: Generation) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Waits until port 22 of the address greets as an ssh server.
     fn wait_ssh(&self, address: Ipv4Addr) -> impl Future<Output = Result<(), HostError>> + Send;
 
@@ -213,6 +219,13 @@ pub trait Host: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<ImageOffer>, HostError>> + Send;
     /// Fetches an offered image, unless it is there, and names it.
     fn fetch_image(&self, image: &Image, offer: &ImageOffer) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Takes an image, its metadata first and then its root file system, and names it: all of it, with the fingerprint
+    /// that it must have, or nothing. Nothing is read of `bytes` if it is there.
+    fn import_image(
+        &self,
+        files: &ImageFiles,
+        bytes: impl Stream<Item = Result<Vec<u8>, HostError>> + Send + 'static,
+    ) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Size and use of the machine.
     fn capacity(&self) -> impl Future<Output = Result<Capacity, HostError>> + Send;
     /// Where the containers live.

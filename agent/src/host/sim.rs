@@ -4,6 +4,7 @@
 
 mod export;
 mod fault;
+mod image_import;
 mod inspect;
 mod instance;
 mod snapshots;
@@ -16,7 +17,8 @@ use std::{
 };
 
 use containarium_proto::{
-    ids::FleetId,
+    ids::{FleetId, Generation},
+    image::ImageFiles,
     keys::KeySet,
     names::Username,
     node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
@@ -24,6 +26,7 @@ use containarium_proto::{
     snapshots::{SnapshotName, Snapshots},
     spec::{Capacity, Fingerprint, Image},
 };
+use futures::Stream;
 use ipnet::Ipv4Net;
 
 pub use fault::Fault;
@@ -349,6 +352,16 @@ impl Host for SimHost {
         .await
     }
 
+    async fn stamp_ran(&self, name: &str, generation: Generation) -> Result<(), HostError> {
+        self.effect(|memory| {
+            if let Some(stamp) = &mut present(memory, name)?.seen.stamp {
+                stamp.ran = Some(generation);
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn clear_copy(&self, name: &str) -> Result<(), HostError> {
         self.effect(|memory| {
             let instance = present(memory, name)?;
@@ -391,6 +404,14 @@ impl Host for SimHost {
 
     async fn refresh_images(&self) -> Result<(), HostError> {
         Ok(())
+    }
+
+    async fn import_image(
+        &self,
+        files: &ImageFiles,
+        bytes: impl Stream<Item = Result<Vec<u8>, HostError>> + Send + 'static,
+    ) -> Result<(), HostError> {
+        self.receive_image(files, bytes).await
     }
 
     async fn capacity(&self) -> Result<Capacity, HostError> {

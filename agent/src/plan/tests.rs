@@ -45,7 +45,7 @@ fn instance(fleet: FleetId, order: &Order, power: Power, login: bool) -> Instanc
     Instance {
         name: order.name.clone(),
         power,
-        stamp: Some(Stamp { fleet, order: order.clone(), login, copied: None }),
+        stamp: Some(Stamp { fleet, order: order.clone(), login, copied: None, ran: None }),
         shape: Shape::default(),
         unclaimed: None,
     }
@@ -101,16 +101,45 @@ fn a_restart_happens_once() {
     assert_eq!(next(&new, Power::Running), Next::Done(Observed::Running));
 }
 
+#[test]
+fn what_does_not_start_by_itself_is_started_by_an_order_and_by_nothing_else() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let asleep = |generation| {
+        let mut order = order(id, Desired::Running, generation, 0);
+        order.spec.autostart = false;
+        order
+    };
+    let (first, second) = (asleep(1), asleep(2));
+    let mut seen = instance(fleet, &first, Power::Stopped, true);
+    assert_eq!(plan(fleet, &first, Some(&seen), false), Next::Do(Action::Start), "the order was cut off before it ran");
+    seen.power = Power::Running;
+    assert_eq!(plan(fleet, &first, Some(&seen), true), Next::Do(Action::NoteRan));
+    seen.stamp.as_mut().unwrap().ran = Some(first.generation);
+    assert_eq!(plan(fleet, &first, Some(&seen), true), Next::Done(Observed::Running));
+    // The node has booted.
+    seen.power = Power::Stopped;
+    assert_eq!(plan(fleet, &first, Some(&seen), false), Next::Done(Observed::Stopped));
+    assert_eq!(plan(fleet, &second, Some(&seen), false), Next::Do(Action::Configure));
+    seen.stamp.as_mut().unwrap().order = second.clone();
+    assert_eq!(plan(fleet, &second, Some(&seen), false), Next::Do(Action::Start), "a start, given anew");
+    // With autostart the note means nothing.
+    let mut woken = second.clone();
+    woken.spec.autostart = true;
+    seen.stamp = Some(Stamp { fleet, order: woken.clone(), login: None, copied: None, ran: Some(woken.generation) });
+    assert_eq!(plan(fleet, &woken, Some(&seen), false), Next::Do(Action::Start));
+}
+
 proptest! {
     /// From any instance of ours, every order comes to rest, in few steps, and only Absent destroys (I5).
     #[test]
     fn every_order_comes_to_rest(
         exists in any::<bool>(), running in any::<bool>(), login in any::<bool>(), stamped in 1u64..4,
-        wanted in 0u8..3, restarts in 0u64..2,
+        wanted in 0u8..3, restarts in 0u64..2, autostart in any::<bool>(),
     ) {
         let (fleet, id) = (FleetId::generate(), ContainerId::generate());
         let desired = [Desired::Running, Desired::Stopped, Desired::Absent][usize::from(wanted)];
         let mut order = order(id, desired, 3, restarts);
+        order.spec.autostart = autostart;
         let power = if running { Power::Running } else { Power::Stopped };
         let mut old = order.clone();
         old.generation = Generation(stamped);
@@ -148,6 +177,7 @@ proptest! {
                                 Action::EnsureLogin => there = instance(fleet, &there.stamp.unwrap().order, there.power, true),
                                 Action::Configure | Action::Repair | Action::Adopt => there.stamp.as_mut().unwrap().order = order.clone(),
                                 Action::ClearCopy => there.stamp.as_mut().unwrap().copied = None,
+                                Action::NoteRan => there.stamp.as_mut().unwrap().ran = Some(order.generation),
                                 Action::Create
                                 | Action::Delete
                                 | Action::WaitSsh

@@ -11,6 +11,11 @@ use containarium_proto::{
 
 use super::{SnapshotEvery, user};
 
+/// How short it may be is for the fleet to say: its operator may have set it.
+const LEAST: Duration = Duration::from_secs(1);
+const ANY_TTL: Bounds = Bounds { least: LEAST, ..TTL };
+const ANY_IDLE_STOP: Bounds = Bounds { least: LEAST, ..IDLE_STOP };
+
 /// Change when a machine starts and stops by itself; what is not given stays.
 #[derive(Debug, ClapArgs)]
 // Not #[group]: that one holds every argument, so the user name alone would do.
@@ -23,10 +28,10 @@ pub struct Set {
     #[arg(long, value_enum)]
     pub autostart: Option<Switch>,
     /// Stop it this long from now, such as 8h or 30days, and delete it a grace later; off: never.
-    #[arg(long, value_parser = limit(TTL), value_name = "DURATION|off")]
+    #[arg(long, value_parser = limit(ANY_TTL), value_name = "DURATION|off")]
     pub ttl: Option<Limit>,
     /// Stop it after this long without an ssh session or use of CPU, such as 12h; off: never.
-    #[arg(long, value_parser = limit(IDLE_STOP), value_name = "DURATION|off")]
+    #[arg(long, value_parser = limit(ANY_IDLE_STOP), value_name = "DURATION|off")]
     pub idle_stop: Option<Limit>,
     /// Make a snapshot of it so often, while it runs.
     #[arg(long, value_enum, value_name = "WHEN")]
@@ -55,11 +60,11 @@ pub enum Limit {
 }
 
 pub(super) fn ttl(text: &str) -> Result<Duration, String> {
-    TTL.parse(text).map_err(|error| error.to_string())
+    ANY_TTL.parse(text).map_err(|error| error.to_string())
 }
 
 pub(super) fn idle_stop(text: &str) -> Result<Duration, String> {
-    IDLE_STOP.parse(text).map_err(|error| error.to_string())
+    ANY_IDLE_STOP.parse(text).map_err(|error| error.to_string())
 }
 
 fn limit(bounds: Bounds) -> impl Fn(&str) -> Result<Limit, String> + Clone + Send + Sync + 'static {

@@ -9,6 +9,8 @@ mod delete;
 mod events;
 mod export;
 mod image;
+mod image_bake;
+mod image_import;
 mod key;
 mod list;
 mod moving;
@@ -28,7 +30,7 @@ use clap::CommandFactory;
 use containarium_proto::v1::PowerAction;
 
 use crate::{
-    args::{Args, Cert, Command},
+    args::{Args, Cert, Command, Image},
     client::Client,
     errors::Failure,
     output,
@@ -56,7 +58,10 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Backup(wanted) => backup::run(&args.global, wanted).await,
         Command::Key(key) => key::run(&args.global, key).await,
         Command::Export(export) => export::run(&args.global, export).await,
-        Command::Image(image) => image::run(&client()?, format, image).await,
+        Command::Image(Image::Import(wanted)) => image_import::run(&client()?, format, wanted).await,
+        Command::Image(Image::Bake(wanted)) => image_bake::run(&args.global, wanted).await,
+        Command::Image(Image::List) => image::list(&client()?, format).await,
+        Command::Image(Image::Default { image, reset: _ }) => image::default(&client()?, format, image.as_ref()).await,
         Command::Node(node) => node::run(&client()?, format, node).await,
         Command::Events(events) if events.follow => events::follow(&client()?, &args.global, events).await,
         Command::Events(events) => events::run(&client()?, format, events).await,

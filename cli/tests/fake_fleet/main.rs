@@ -7,6 +7,7 @@ mod backups;
 mod create;
 mod delete;
 mod export;
+mod images;
 mod keys;
 mod lifetime;
 mod list;

@@ -298,6 +298,10 @@ impl Goal for Created {
             return Ok(look);
         }
         let user = held.container.owner.clone();
+        if held.placement.desired != Desired::Running {
+            return Err(Refusal::new(Reason::Busy, "it was stopped while it was being created")
+                .hint(format!("'containarium start {user}' goes on with it")));
+        }
         match live::observed(&held, &sights) {
             Observed::Running => return Ok(self.finish(reign, held, &sights)),
             Observed::Failed { error, permanent: true } => {

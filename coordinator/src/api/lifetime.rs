@@ -7,7 +7,6 @@ use containarium_proto::{
     error::{Reason, Refusal},
     lifetime::short,
     names::Username,
-    spec::Desired,
     v1,
 };
 
@@ -16,7 +15,7 @@ use super::{
     parse::{Limit, SetLifetime},
     power::refuse_away,
     progress::remark,
-    refuse::no_such_user,
+    refuse::{no_such_user, refuse_deleting},
     render,
     resize::refuse_busy,
     settle::Settled,
@@ -46,10 +45,7 @@ pub(super) async fn set(reign: &Reign, change: &SetLifetime) -> Result<Outcome, 
     let mut tx = reign.write().await?;
     let rows = tx.reader().of_owner(owner).await?;
     let mut held = view::principal(rows).pop().ok_or_else(|| no_such_user(owner.as_str()))?;
-    if held.placement.desired == Desired::Absent {
-        return Err(Refusal::new(Reason::Busy, format!("{owner}'s container is being deleted"))
-            .hint("it is too late to change its lifetime; see 'containarium list'"));
-    }
+    refuse_deleting(&mut tx, &held, "it is too late to change its lifetime; see 'containarium list'").await?;
     let ordered = order_autostart(reign, &mut tx, &held, change).await?;
     let wanted = applied(reign, change, held.container.lifetime);
     let before = held.container.snapshots;

@@ -7,6 +7,7 @@ mod configure;
 mod create;
 mod delete;
 mod drain;
+mod image_import;
 mod images;
 mod keys;
 mod lifetime;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use containarium_proto::{VERSION, v1};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    adopt, backups, configure, create, delete, drain, images, keys, lifetime, list, moves, nodes, parse, power,
+    adopt, backups, configure, create, delete, drain, image_import, images, keys, lifetime, list, moves, nodes, parse,
+    power,
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
@@ -30,6 +31,7 @@ pub(super) struct FleetService {
 
 #[tonic::async_trait]
 impl v1::fleet_server::Fleet for FleetService {
+    type ImportImageStream = image_import::ImportStream;
     type CreateContainerStream = ProgressStream;
     type SetPowerStream = ProgressStream;
     type ResizeContainerStream = ProgressStream;
@@ -200,6 +202,15 @@ impl v1::fleet_server::Fleet for FleetService {
     ) -> Result<Response<v1::ListImagesResponse>, Status> {
         images::set_default(&self.reign, request.get_ref()).await?;
         Ok(Response::new(v1::ListImagesResponse { images: images::list(&self.reign).await? }))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn import_image(
+        &self,
+        request: Request<Streaming<v1::ImportImageRequest>>,
+    ) -> Result<Response<Self::ImportImageStream>, Status> {
+        let imported = image_import::import(self.reign.clone(), self.drivers.clone(), request.into_inner());
+        Ok(Response::new(imported.await?))
     }
 
     #[tracing::instrument(skip_all)]

@@ -13,12 +13,16 @@ use std::{
 use containarium_proto::{
     convert::{self, ConvertError},
     ids::{AccessRevision, ContainerId, Generation},
+    image::ImageFiles,
     names::NodeName,
     node::{Account, ContainerReport, CopyOffer, CopyPass, Foreign, NodeReport, Sender, Usage, UsageSample},
     pki::{CertsDir, PkiError},
     spec::{Fingerprint, Image},
-    v1::{self, agent_client::AgentClient as Wire},
+    v1::{self, agent_client::AgentClient as Wire, receive_image_request::Part},
 };
+use futures::{StreamExt, stream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -32,6 +36,9 @@ const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
 /// A gigabyte over a slow line, and its checksum. The node goes on by itself when we give up.
 const IMAGE_DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// The largest image over the slowest line that anybody would wait for; whoever says nothing is given up long before.
+const IMPORT_DEADLINE: Duration = Duration::from_secs(6 * 3600);
 
 /// Why a call gave no answer that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -224,6 +231,27 @@ impl AgentClient {
         let mut wire = self.wire()?;
         let request = v1::FetchImageRequest { sender, image, offer: Some(offer) };
         within(IMAGE_DEADLINE, wire.fetch_image(request)).await.map(drop)
+    }
+
+    /// Sends an image's bytes as they come; answers when it is there. Dropping it breaks it off.
+    pub(crate) async fn receive_image(
+        &self,
+        files: &ImageFiles,
+        bytes: mpsc::Receiver<Vec<u8>>,
+    ) -> Result<(), CallError> {
+        let v1::Sender { fleet_id, term } = convert::sender_to_wire(self.sender);
+        let header = v1::ImageForNode {
+            fleet_id,
+            term,
+            image: Some(convert::image_to_wire(&files.image)),
+            metadata_bytes: files.metadata_bytes,
+            rootfs_bytes: files.rootfs_bytes,
+        };
+        let first = stream::once(std::future::ready(Part::Image(header)));
+        let parts = first.chain(ReceiverStream::new(bytes).map(Part::Bytes));
+        let mut wire = self.wire()?;
+        let call = wire.receive_image(parts.map(|part| v1::ReceiveImageRequest { part: Some(part) }));
+        within(IMPORT_DEADLINE, call).await.map(drop)
     }
 
     /// What lives there and carries no stamp.

@@ -3,11 +3,12 @@
 use containarium_proto::{
     names::NodeName,
     node::{ContainerReport, Licence, NodeReport},
-    spec::Observed,
+    spec::{Desired, Observed},
 };
 
 use super::plan::{self, Finding};
 use crate::{
+    ending,
     placement::Resources,
     reign::Reign,
     store::{EventKind, Held, NodeFacts, NodeRow, PlacementRow, Role, StoreError, WriteTx},
@@ -126,7 +127,21 @@ async fn settle(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<()
     if row.role != Role::Home && !matches!(observed, Observed::Failed { .. }) {
         return Ok(());
     }
-    tx.note(&held.container.owner.container_name(), kind, &message).await
+    tx.note(&held.container.owner.container_name(), kind, &message).await?;
+    rest(tx, held, observed).await
+}
+
+/// One that does not start by itself has been switched off with its server. That becomes an order: whatever is changed on
+/// it later must not start it. What moves is left to its move.
+async fn rest(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<(), StoreError> {
+    let row = &held.placement;
+    if *observed != Observed::Stopped || row.desired != Desired::Running || held.moving.is_some() {
+        return Ok(());
+    }
+    let user = &held.container.owner;
+    let message = format!("it does not start with {}: 'containarium start {user}' starts it", row.node);
+    tx.note(&user.container_name(), EventKind::ContainerStopping, &message).await?;
+    ending::stop(tx, row).await
 }
 
 /// What a restore was to replace is still there, and a restore that cannot be done must not stand in its way. A move has

@@ -243,6 +243,13 @@ impl Agent for Service {
         Err(Status::unimplemented("no test here asks for it"))
     }
 
+    async fn receive_image(
+        &self,
+        _: Request<tonic::Streaming<v1::ReceiveImageRequest>>,
+    ) -> Result<Response<v1::ReceiveImageResponse>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
     async fn withdraw_copy(
         &self,
         _: Request<v1::WithdrawCopyRequest>,

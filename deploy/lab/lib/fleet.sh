@@ -43,7 +43,7 @@ agent_start() {
     --certs-dir /etc/containarium/certs --state-dir /var/lib/containarium/agent --host linux \
     --incus-socket /var/lib/incus/unix.socket --storage-pool default --network incusbr0 \
     --image-dir /run/lab/images --boot-id-file /run/boot_id --metadata-server http://169.254.169.254 \
-    --backup-store file:///srv/containarium-backups
+    --backup-store file:///srv/containarium-backups --activity-every 5s
 }
 pid_in_node_alive() { local pid; pid=$(cat "$1/run/lab/$2" 2>/dev/null) && [[ -d $1/proc/$pid ]]; }
 
@@ -199,6 +199,7 @@ export CONTAINARIUM_CERTS_DIR="$CERTS_DIR"
 export LAB_DIR="$LAB_DIR"
 export LAB_NODES="$(known_nodes | paste -sd' ')"
 export LAB_BALANCER="$BALANCER_ADDRESS"
+export LAB_IMAGE_DIR="$(image_dir)"
 export LAB_SSH_CONFIG="$LAB_DIR/ssh_config"
 export LAB_COORDINATOR_SOCKET="$COORDINATOR_SOCKET"
 export LAB_CLIENTS="$(seq -s' ' -f '10.99.0.%g' $FIRST_CLIENT $LAST_CLIENT)"

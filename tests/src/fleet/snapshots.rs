@@ -90,15 +90,6 @@ impl Fleet {
         self.join(self.restore_snapshot_in_background(Self::restore_snapshot_request(user, name)))
     }
 
-    /// Starts, stops or restarts, from a thread of its own.
-    #[must_use]
-    pub fn power_in_background(&self, user: &str, action: v1::PowerAction) -> Background {
-        let mut client = self.client();
-        let request_id = uuid::Uuid::new_v4().to_string();
-        let request = v1::SetPowerRequest { user: user.into(), action: action.into(), request_id };
-        Background(self.caller.spawn(async move { follow(client.set_power(request).await?.into_inner()).await }))
-    }
-
     /// Deletes, from a thread of its own.
     #[must_use]
     pub fn delete_in_background(&self, user: &str) -> Background {

@@ -7,6 +7,7 @@ mod copies;
 mod files;
 mod foreign;
 mod hosts;
+mod image_import;
 mod images;
 mod incus;
 mod instances;
@@ -22,13 +23,15 @@ mod usage;
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use containarium_proto::{
-    ids::FleetId,
+    ids::{FleetId, Generation},
+    image::ImageFiles,
     keys::KeySet,
     names::Username,
     node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     snapshots::{SnapshotName, Snapshots},
     spec::{Capacity, Fingerprint, Image},
 };
+use futures::Stream;
 use tokio::{
     io::AsyncReadExt,
     net::TcpStream,
@@ -145,6 +148,10 @@ impl Host for LinuxHost {
         self.write_login_stamp(name, hash).await
     }
 
+    async fn stamp_ran(&self, name: &str, generation: Generation) -> Result<(), HostError> {
+        self.write_ran_stamp(name, generation).await
+    }
+
     async fn wait_ssh(&self, address: Ipv4Addr) -> Result<(), HostError> {
         let answered = async {
             while !greets(address).await {
@@ -201,6 +208,14 @@ impl Host for LinuxHost {
 
     async fn fetch_image(&self, image: &Image, offer: &ImageOffer) -> Result<(), HostError> {
         self.pull_image(image, offer).await
+    }
+
+    async fn import_image(
+        &self,
+        files: &ImageFiles,
+        bytes: impl Stream<Item = Result<Vec<u8>, HostError>> + Send + 'static,
+    ) -> Result<(), HostError> {
+        self.receive_image(files, bytes).await
     }
 
     async fn capacity(&self) -> Result<Capacity, HostError> {

@@ -66,6 +66,15 @@ impl SimHost {
         self.memory().instances.get_mut(name).expect("an instance that grows").bulk = bytes;
     }
 
+    /// The machine loses its power and boots again: what Incus starts by itself runs, and nothing else does.
+    pub fn reboot(&self) {
+        for instance in self.memory().instances.values_mut() {
+            let autostart = instance.seen.shape.config.get("boot.autostart").is_some_and(|value| value == "true");
+            instance.seen.power = if autostart { Power::Running } else { Power::Stopped };
+            instance.boots += u32::from(autostart);
+        }
+    }
+
     /// Somebody destroys an instance behind the agent's back.
     pub fn lose(&self, name: &str) {
         self.memory().instances.remove(name);

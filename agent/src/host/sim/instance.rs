@@ -58,14 +58,14 @@ pub(super) fn place() -> Place {
 /// A new, stopped instance as ordered.
 pub(super) fn made(fleet: FleetId, order: &Order) -> Instance {
     let shape = shape::ordered(order, &place());
-    let stamp = Some(Stamp { fleet, order: order.clone(), login: None, copied: None });
+    let stamp = Some(Stamp { fleet, order: order.clone(), login: None, copied: None, ran: None });
     Instance { name: order.name.clone(), power: Power::Stopped, stamp, shape, unclaimed: None }
 }
 
 pub(super) fn stamp(instance: &mut Instance, fleet: FleetId, order: &Order) {
     let before = instance.stamp.take();
     let (login, copied) = before.map(|stamp| (stamp.login, stamp.copied)).unwrap_or_default();
-    instance.stamp = Some(Stamp { fleet, order: order.clone(), login, copied });
+    instance.stamp = Some(Stamp { fleet, order: order.clone(), login, copied, ran: None });
     instance.unclaimed = None;
 }
 

@@ -78,7 +78,7 @@ pub(super) fn unpack(text: &str, order: &Order, fleet: FleetId) -> Vec<SimSnapsh
     let packed: Vec<Packed> = serde_json::from_str(text).unwrap_or_default();
     let one = |Packed { name, created_at, stamp, logins, data }: Packed| {
         let mut seen = made(fleet, stamp.as_ref().map_or(order, |(_, order, _)| order));
-        seen.stamp = stamp.map(|(fleet, order, login)| Stamp { fleet, order, login, copied: None });
+        seen.stamp = stamp.map(|(fleet, order, login)| Stamp { fleet, order, login, copied: None, ran: None });
         SimSnapshot { name, created_at, seen, logins, data }
     };
     packed.into_iter().map(one).collect()
@@ -106,7 +106,7 @@ fn restamp(instance: &mut SimInstance, fleet: FleetId, order: &Order) {
     let ordered = shape::ordered(order, &place());
     shape.config.extend(ordered.config);
     (shape.devices, shape.profiles) = (ordered.devices, ordered.profiles);
-    instance.seen.stamp = Some(Stamp { fleet, order: order.clone(), login: None, copied: None });
+    instance.seen.stamp = Some(Stamp { fleet, order: order.clone(), login: None, copied: None, ran: None });
     instance.seen.unclaimed = None;
 }
 
