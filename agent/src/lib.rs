@@ -4,6 +4,7 @@
 //! ```text
 //! coordinator ── Apply ──► service ─► ledger ◄─ worker (one task per container) ─► Host ─► Incus
 //!             ── SyncAccess ► access ───────────────────────────────────────────► Host ─► accounts, sshd
+//!             ── SyncPolicy ► standing ─► guard ─────────────────────────────────► Host ─► nftables, sshd
 //!                              ledger ◄─ watch (what was changed behind our back) ◄────── Host
 //!             ◄─ Observe ──── ledger ◄─ facts (capacity, images, network) ◄────── Host
 //! ```
@@ -15,12 +16,15 @@ mod config;
 pub mod drift;
 mod error;
 mod facts;
+mod guard;
+mod health;
 pub mod host;
 mod ledger;
 mod membership;
 pub mod plan;
 mod run;
 mod service;
+mod standing;
 mod usage;
 mod watch;
 mod worker;

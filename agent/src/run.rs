@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
-    access::Access, config::Config, error::AgentError, facts, host::Host, ledger::Ledger, membership::Membership,
-    service::Service, watch, worker::Worker,
+    access::Access, config::Config, error::AgentError, facts, guard::Guard, health, host::Host, ledger::Ledger,
+    membership::Membership, service::Service, standing::Standing, watch, worker::Worker,
 };
 
 /// A peer that lost power is noticed after this and its long polls are freed.
@@ -45,11 +45,20 @@ pub async fn run<H: Host>(
     let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
 
+    let standing = Arc::new(Standing::load(&config.state_dir)?);
+    let health = match config.health {
+        Some(address) => Some(health::bind(address).await?),
+        None => None,
+    };
+    let guard = Arc::new(Guard::new(host.clone(), ledger.clone(), standing.clone(), &config.timings));
+
     let service = Service {
         host: host.clone(),
         ledger: ledger.clone(),
         membership: membership.clone(),
-        access: Access::new(host.clone(), ledger.clone()),
+        access: Access::new(host.clone(), ledger.clone(), standing.clone()),
+        guard: guard.clone(),
+        standing: standing.clone(),
         observe_max: config.timings.observe_max,
         stop: stop.clone(),
     };
@@ -61,6 +70,16 @@ pub async fn run<H: Host>(
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
     let mut tasks = Tasks::start(&config, &host, &ledger, &membership);
+    tasks.0.spawn(async move { guard.run().await });
+    let stopping = (stop.clone(), standing.clone());
+    tasks.0.spawn(async move {
+        stopping.0.cancelled().await;
+        stopping.1.stop();
+        std::future::pending().await
+    });
+    if let Some(listener) = health {
+        tasks.0.spawn(health::serve(listener, standing));
+    }
     tracing::info!(node = %config.node, %address, version = VERSION, "serving");
     if let Some(Err(_)) = ready.map(|ready| ready.send(address)) {
         tracing::debug!("nobody waits for the address any more");

@@ -15,9 +15,11 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     access::Access,
+    guard::Guard,
     host::{Host, HostError, Power},
     ledger::{Ledger, Refused},
     membership::Membership,
+    standing::Standing,
     usage,
 };
 
@@ -26,6 +28,8 @@ pub(crate) struct Service<H> {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) access: Access<H>,
+    pub(crate) guard: Arc<Guard<H>>,
+    pub(crate) standing: Arc<Standing>,
     pub(crate) observe_max: Duration,
     pub(crate) stop: CancellationToken,
 }
@@ -202,6 +206,23 @@ impl<H: Host> Agent for Service<H> {
         let failures = self.access.sync(sender.fleet, AccessRevision(request.revision), &accounts).await?;
         let failures = failures.into_iter().map(|(username, error)| v1::AccountFailure { username, error }).collect();
         Ok(Response::new(v1::AccessReport { revision: request.revision, failures }))
+    }
+
+    async fn sync_policy(
+        &self,
+        request: Request<v1::SyncPolicyRequest>,
+    ) -> Result<Response<v1::SyncPolicyResponse>, Status> {
+        let caller = request.remote_addr().map(|address| address.ip().to_canonical());
+        let request = request.into_inner();
+        let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
+        let policy = convert::policy_from_wire(request.policy.as_ref()).map_err(invalid)?;
+        self.membership.admit(sender).await?;
+        self.standing.tell(policy, caller).map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "the policy could not be recorded");
+            Status::unavailable("this node cannot write its state file: see its log")
+        })?;
+        self.guard.enforce().await.map_err(unavailable)?;
+        Ok(Response::new(v1::SyncPolicyResponse {}))
     }
 
     async fn list_foreign(

@@ -2,6 +2,7 @@
 //! make a valid value is refused with the name of the field.
 
 mod adopt;
+mod policy;
 mod usage;
 
 use std::{fmt::Display, net::Ipv4Addr, num::NonZeroU32, str::FromStr};
@@ -17,6 +18,7 @@ use crate::{
 };
 
 pub use adopt::{foreign_from_wire, foreign_to_wire, licence_from_wire, licence_to_wire};
+pub use policy::{guard_from_wire, guard_to_wire, policy_from_wire, policy_to_wire};
 pub use usage::{
     usage_from_wire, usage_of_from_wire, usage_of_to_wire, usage_sample_from_wire, usage_sample_to_wire, usage_to_wire,
 };
@@ -308,6 +310,7 @@ pub fn node_report_from_wire(report: &v1::NodeReport) -> Result<NodeReport, Conv
         access_revision: AccessRevision(report.access_revision),
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
+        guard: guard_from_wire(report.guard.as_ref())?,
     })
 }
 
@@ -328,6 +331,7 @@ pub fn node_report_to_wire(report: &NodeReport) -> v1::NodeReport {
         access_revision: report.access_revision.0,
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
+        guard: Some(guard_to_wire(&report.guard)),
     }
 }
 

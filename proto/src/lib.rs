@@ -15,6 +15,7 @@ pub mod lifetime;
 pub mod names;
 pub mod node;
 pub mod pki;
+pub mod policy;
 pub mod sizes;
 pub mod spec;
 pub mod telemetry;

@@ -11,6 +11,7 @@ use crate::{
     ids::{AccessRevision, ContainerId, FleetId, Generation, Term},
     keys::KeySet,
     names::{NodeName, Username},
+    policy::GuardReport,
     sizes::Bytes,
     spec::{Capacity, Desired, Fingerprint, Image, Observed, Spec},
 };
@@ -213,6 +214,8 @@ pub struct NodeReport {
     pub foreign_users: Vec<String>,
     /// Problems for an operator.
     pub warnings: Vec<String>,
+    /// How it is guarded.
+    pub guard: GuardReport,
 }
 
 /// A proxy-only account that a node must have.

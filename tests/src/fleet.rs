@@ -143,6 +143,7 @@ impl Fleet {
         let config = containarium_agent::Config {
             node: node.name.parse().unwrap(),
             listen: node.address,
+            health: None,
             certs_dir: self.path("certs"),
             state_dir: self.path(&node.name),
             boot_id_file: self.path("boot_id"),

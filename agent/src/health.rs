@@ -1,0 +1,31 @@
+//! The port that a load balancer asks: whether new sessions should come this way. It must never tell more than that and
+//! why: who can reach it need not be a friend.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use tokio::net::TcpListener;
+
+use crate::{error::AgentError, standing::Standing};
+
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, AgentError> {
+    TcpListener::bind(address).await.map_err(|source| AgentError::Listen { address, source })
+}
+
+/// Serves until dropped.
+pub(crate) async fn serve(listener: TcpListener, standing: Arc<Standing>) -> AgentError {
+    let router = Router::new().route("/healthz", get(healthz)).with_state(standing);
+    match axum::serve(listener, router).await {
+        Ok(()) => AgentError::TaskEnded("health"),
+        Err(source) => AgentError::Health(source),
+    }
+}
+
+async fn healthz(State(standing): State<Arc<Standing>>) -> (StatusCode, String) {
+    let ailments = standing.ailments();
+    if ailments.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let lines: String = ailments.iter().map(|ailment| format!("{ailment}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, lines)
+}
