@@ -18,7 +18,7 @@ use containarium_proto::{
 
 pub use self::{
     adopt::Adopt,
-    lifetime::{Limit, Set, Switch},
+    lifetime::{Allowed, Limit, Set, Switch},
     node::{NodeLabel, NodeSet},
     views::{Top, TopSort},
 };
@@ -175,6 +175,9 @@ pub struct Create {
     /// Stop the machine after this long without an ssh session or use of CPU, such as 12h.
     #[arg(long, value_parser = lifetime::idle_stop, value_name = "DURATION")]
     pub idle_stop: Option<Duration>,
+    /// Users whose machines may open connections to this one, such as bob,carol; wherever they live.
+    #[arg(long, value_parser = user, value_delimiter = ',', value_name = "USER")]
+    pub allow_from: Vec<Username>,
 }
 
 fn memory(text: &str) -> Result<Bytes, String> {

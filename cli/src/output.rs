@@ -52,6 +52,7 @@ pub(crate) struct Container {
     pub(crate) expired_at: Option<String>,
     pub(crate) idle_stop_seconds: Option<u64>,
     pub(crate) idle_since: Option<String>,
+    pub(crate) allow_from: Vec<String>,
     #[serde(skip)]
     age: String,
 }
@@ -95,6 +96,7 @@ impl From<&v1::Container> for Container {
             expired_at: some_time(container.expired_at_unix_millis),
             idle_stop_seconds: Some(container.idle_stop_seconds).filter(|seconds| *seconds > 0),
             idle_since: some_time(container.idle_since_unix_millis),
+            allow_from: container.allow_from.clone(),
         }
     }
 }

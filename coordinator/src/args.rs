@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::Parser;
 use containarium_proto::{cpu::Cpu, factor::Factor, sizes::Bytes, telemetry::LogFormat};
 
+use ipnet::Ipv4Net;
+
 use crate::config::{Config, Defaults, Lifetimes, MOST_CONTAINERS, Overcommit, Timings};
 
 /// Coordinator of a containarium fleet: places containers on jump servers and keeps them so.
@@ -62,6 +64,10 @@ pub struct Args {
     /// How long a container is kept, stopped, after its time to live.
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_TTL_GRACE", default_value = "24h", value_parser = grace)]
     ttl_grace: Duration,
+    /// Networks that no container may reach, besides the nodes, whoever leads the fleet and 169.254.0.0/16: other
+    /// coordinators, their database.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_CLOSED_NETWORK", value_delimiter = ',', value_name = "CIDR")]
+    closed_network: Vec<Ipv4Net>,
     /// text or json
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -93,6 +99,7 @@ impl Args {
                 headroom_disk: self.headroom_disk,
             },
             timings: Timings::default(),
+            closed_networks: self.closed_network,
             lifetimes: Lifetimes { grace: self.ttl_grace, ..Lifetimes::default() },
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     error::CoordinatorError,
     images, leader, lifetime, moving,
     node::Drivers,
+    policy,
     reign::Reign,
     store::{Policy, StateLock, Store, StoreError},
 };
@@ -79,6 +80,7 @@ async fn govern(
         never = moving::run(reign, drivers) => match never {},
         never = images::run(reign, drivers) => match never {},
         never = lifetime::keep(reign) => match never {},
+        never = policy::keep(reign) => match never {},
         () = grace_over => {
             tracing::warn!("calls under way were cut off");
             Ok(())

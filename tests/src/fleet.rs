@@ -4,6 +4,7 @@
 
 mod lifetimes;
 mod nodes;
+mod policy;
 
 use std::{
     net::SocketAddr,
@@ -63,6 +64,8 @@ pub struct Node {
     /// What the agent drives; outlives it.
     pub host: SimHost,
     address: SocketAddr,
+    /// Where its agent answers /healthz.
+    pub health: SocketAddr,
     agent: Option<Process>,
 }
 
@@ -108,7 +111,7 @@ impl Fleet {
         .expect("certificates");
         std::fs::write(dir.path().join("boot_id"), "boot-1").unwrap();
         let nowhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let node = |(name, host)| Node { name, host, address: nowhere, agent: None };
+        let node = |(name, host)| Node { name, host, address: nowhere, health: policy::free_port(), agent: None };
         let caller = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let nodes = names.into_iter().zip(hosts).map(node).collect();
         let mut fleet = Self { nodes, dir, address: nowhere, coordinator: None, caller };
@@ -143,7 +146,7 @@ impl Fleet {
         let config = containarium_agent::Config {
             node: node.name.parse().unwrap(),
             listen: node.address,
-            health: None,
+            health: Some(self.nodes[index].health),
             certs_dir: self.path("certs"),
             state_dir: self.path(&node.name),
             boot_id_file: self.path("boot_id"),
@@ -153,6 +156,7 @@ impl Fleet {
                 retry_max: Duration::from_millis(100),
                 drift_every: Duration::from_millis(50),
                 activity_every: Duration::from_millis(50),
+                guard_every: Duration::from_millis(50),
                 ..containarium_agent::Timings::default()
             },
         };
@@ -187,6 +191,7 @@ impl Fleet {
     /// It does not start.
     pub fn start_coordinator(&mut self) {
         let config = Config {
+            closed_networks: Vec::new(),
             listen: self.address,
             socket: None,
             state_dir: self.path("coordinator"),

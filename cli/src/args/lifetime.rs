@@ -10,10 +10,10 @@ use containarium_proto::{
 
 use super::user;
 
-/// Change when a machine starts and stops by itself; what is not given stays.
+/// Change when a machine starts and stops by itself, or who may reach it; what is not given stays.
 #[derive(Debug, ClapArgs)]
 // Not #[group]: that one holds every argument, so the user name alone would do.
-#[command(group = ArgGroup::new("lifetime").required(true).multiple(true).args(["autostart", "ttl", "idle_stop"]))]
+#[command(group = ArgGroup::new("lifetime").required(true).multiple(true).args(["autostart", "ttl", "idle_stop", "allow_from"]))]
 pub struct Set {
     /// User name; alice-container is understood too.
     #[arg(value_parser = user)]
@@ -27,6 +27,28 @@ pub struct Set {
     /// Stop it after this long without an ssh session or use of CPU, such as 12h; off: never.
     #[arg(long, value_parser = limit(IDLE_STOP), value_name = "DURATION|off")]
     pub idle_stop: Option<Limit>,
+    /// Users whose machines may open connections to this one, and no others; none: nobody's. Given alone.
+    #[arg(
+        long, value_parser = allowed, value_delimiter = ',', value_name = "USER,..|none",
+        conflicts_with_all = ["autostart", "ttl", "idle_stop"]
+    )]
+    pub allow_from: Option<Vec<Allowed>>,
+}
+
+/// A user, or that there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Allowed {
+    /// None.
+    Nobody,
+    /// This one.
+    User(Username),
+}
+
+fn allowed(text: &str) -> Result<Allowed, String> {
+    match text {
+        "none" => Ok(Allowed::Nobody),
+        text => user(text).map(Allowed::User),
+    }
 }
 
 /// On or off.

@@ -48,6 +48,7 @@ fn request(create: &Create) -> Result<v1::CreateContainerRequest, Failure> {
         labels,
         ttl_seconds: create.ttl.map(|ttl| ttl.as_secs()),
         idle_stop_seconds: create.idle_stop.map(|limit| limit.as_secs()),
+        allow_from: create.allow_from.iter().map(ToString::to_string).collect(),
     })
 }
 

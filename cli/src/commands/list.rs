@@ -161,6 +161,7 @@ fn people(info: &Info) -> String {
         ("Expired", c.expired_at.clone().unwrap_or_default()),
         ("Idle stop", c.idle_stop()),
         ("Idle since", c.idle_since.clone().unwrap_or_default()),
+        ("Allow from", c.allow_from.join(" ")),
         ("Image", c.image.clone()),
         ("Fingerprint", c.image_fingerprint.clone()),
         ("Keys", c.ssh_keys.join(" ")),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod adopt;
+mod allow_from;
 mod create;
 mod delete;
 mod export;

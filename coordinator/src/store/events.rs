@@ -68,6 +68,7 @@ kinds! {
     ContainerExpired = "container.expired",
     ContainerKept = "container.kept",
     ContainerIdle = "container.idle",
+    ContainerAllowFrom = "container.allow-from",
     NodeAdded = "node.added",
     NodeOnline = "node.online",
     NodeSuspect = "node.suspect",
@@ -88,6 +89,7 @@ kinds! {
     FleetLed = "fleet.led",
     NodeSettings = "node.settings",
     NodeLabels = "node.labels",
+    NodeRepaired = "node.repaired",
 }
 
 pub(super) fn from_row(row: &AnyRow) -> Result<Event, StoreError> {

@@ -5,11 +5,13 @@
 //! lease ── one row, locked first by every write: fence and queue in one
 //! fleet ── id, access revision       node ── address, policy, last facts
 //! container ── one per user ──1:n── placement ── (desired, generation) per node     event ── what changed
+//!     ├─n:n─ allowance ── whose container may reach whose
 //!     └─0:1─ move ── from where to where, and how far
 //! ```
 //! Reading needs nothing ([`Reader`]); changing needs a [`WriteTx`], and that needs a [`Fence`] (I9). It must never
 //! decide anything: which node, which phase, whether to delete is for the pure modules.
 
+mod allowances;
 mod containers;
 mod events;
 mod lease;
@@ -150,6 +152,7 @@ fn migrator() -> Migrator {
         one(5, "lifetime", include_str!("../../migrations/0005_lifetime.sql")),
         one(7, "drift", include_str!("../../migrations/0007_drift.sql")),
         one(8, "default_image", include_str!("../../migrations/0008_default_image.sql")),
+        one(11, "policy", include_str!("../../migrations/0011_policy.sql")),
     ])
 }
 

@@ -15,7 +15,7 @@ use ipnet::Ipv4Net;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{ColumnIndex, Row, any::AnyRow};
 
-use super::{Lifetime, MovePhase, StoreError, failed, lifetimes};
+use super::{Lifetime, MovePhase, StoreError, allowances, failed, lifetimes};
 use crate::{placement::Resources, settings::NodeSettings};
 
 /// The operator's word on a node.
@@ -62,6 +62,8 @@ pub(crate) struct NodeRow {
     /// What it does differently from the fleet.
     pub(crate) settings: NodeSettings,
     pub(crate) labels: Labels,
+    /// Its own, as it last said.
+    pub(crate) addresses: Vec<Ipv4Addr>,
 }
 
 impl NodeRow {
@@ -89,6 +91,8 @@ pub(crate) struct ContainerRow {
     /// What its node must carry when it is placed.
     pub(crate) labels: Labels,
     pub(crate) lifetime: Lifetime,
+    /// Owners whose containers may reach it, by name. Written by a statement of its own.
+    pub(crate) allow_from: Vec<Username>,
 }
 
 /// What one node was told to hold, and what was last durably seen of it there.
@@ -259,6 +263,7 @@ pub(super) fn node(row: &AnyRow) -> Result<NodeRow, StoreError> {
         drain_parallel: usize::try_from(number(row, "drain_parallel")?).unwrap_or(usize::MAX),
         settings: json(row, "settings")?,
         labels: json(row, "labels")?,
+        addresses: json(row, "addresses")?,
     })
 }
 
@@ -277,6 +282,7 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
         generation_floor: Generation(number(row, "generation_floor")?),
         labels: json(row, "labels")?,
         lifetime: lifetimes::lifetime(row)?,
+        allow_from: allowances::allow_from(row)?,
     };
     let change_request = match text(row, "change_request")?.as_str() {
         "" => None,
