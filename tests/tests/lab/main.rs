@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod accounts;
+mod adversary;
 mod bad_input;
 mod crash;
 mod docs;
@@ -11,6 +13,8 @@ mod life;
 mod limits;
 mod many;
 mod moves;
+mod network;
+mod sshd;
 
 use containarium_tests::{lab::Lab, lab_check};
 
