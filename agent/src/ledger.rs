@@ -64,6 +64,10 @@ struct Books {
     access: AccessRevision,
     guard: GuardReport,
     guard_warnings: Vec<String>,
+    /// The machine is about to be taken away.
+    preempting: bool,
+    /// Why that would not be noticed.
+    blind: Option<String>,
 }
 
 /// Why an order was not accepted.
@@ -379,6 +383,31 @@ impl Ledger {
         }
     }
 
+    /// From now on nothing is begun: the machine is about to be taken away.
+    pub(crate) fn set_preempting(&self) {
+        let mut books = self.books();
+        books.preempting = true;
+        self.bump(&books);
+    }
+
+    /// Whether anything may still be begun.
+    pub(crate) fn is_preempting(&self) -> bool {
+        self.books().preempting
+    }
+
+    /// Why a preemption would not be noticed; `None`: it would.
+    pub(crate) fn set_blind(&self, why: Option<String>) {
+        let mut books = self.books();
+        if books.blind == why {
+            return;
+        }
+        if let Some(why) = &why {
+            tracing::warn!(why, "the node needs attention");
+        }
+        books.blind = why;
+        self.bump(&books);
+    }
+
     /// The whole report; `None` until the node's network and size are known.
     pub(crate) fn report(&self) -> Option<NodeReport> {
         let books = self.books();
@@ -398,8 +427,9 @@ impl Ledger {
             images: books.facts.images.clone(),
             access_revision: books.access,
             foreign_users: books.facts.foreign_users.clone(),
-            warnings: books.facts.warnings.iter().chain(&books.guard_warnings).cloned().collect(),
+            warnings: books.facts.warnings.iter().chain(&books.blind).chain(&books.guard_warnings).cloned().collect(),
             guard: books.guard.clone(),
+            preempting: books.preempting,
         })
     }
 }

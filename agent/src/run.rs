@@ -16,8 +16,20 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
-    access::Access, config::Config, error::AgentError, facts, guard::Guard, health, host::Host, ledger::Ledger,
-    membership::Membership, service::Service, standing::Standing, watch, worker::Worker,
+    access::Access,
+    config::Config,
+    error::AgentError,
+    facts,
+    guard::Guard,
+    health,
+    host::Host,
+    ledger::Ledger,
+    membership::Membership,
+    preemption::{self, Notices},
+    service::Service,
+    standing::Standing,
+    watch,
+    worker::Worker,
 };
 
 /// A peer that lost power is noticed after this and its long polls are freed.
@@ -69,6 +81,12 @@ pub async fn run<H: Host>(
         .add_service(AgentServer::with_interceptor(service, |request| pki::require_role(Role::Coordinator, request)));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
+    let notices = config.metadata_server.as_deref().map(Notices::of).transpose()?;
+    if let Some(notices) = &notices
+        && notices.given().await
+    {
+        ledger.set_preempting();
+    }
     let mut tasks = Tasks::start(&config, &host, &ledger, &membership);
     tasks.0.spawn(async move { guard.run().await });
     let stopping = (stop.clone(), standing.clone());
@@ -78,8 +96,9 @@ pub async fn run<H: Host>(
         std::future::pending().await
     });
     if let Some(listener) = health {
-        tasks.0.spawn(health::serve(listener, standing));
+        tasks.0.spawn(health::serve(listener, standing, ledger.clone()));
     }
+    tasks.0.spawn(preemption::run(notices, host.clone(), ledger.clone(), membership.clone()));
     tracing::info!(node = %config.node, %address, version = VERSION, "serving");
     if let Some(Err(_)) = ready.map(|ready| ready.send(address)) {
         tracing::debug!("nobody waits for the address any more");

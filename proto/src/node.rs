@@ -216,6 +216,8 @@ pub struct NodeReport {
     pub warnings: Vec<String>,
     /// How it is guarded.
     pub guard: GuardReport,
+    /// Its machine is about to be taken away.
+    pub preempting: bool,
 }
 
 /// A proxy-only account that a node must have.

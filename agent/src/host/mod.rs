@@ -88,6 +88,8 @@ pub struct Instance {
 pub enum StopMode {
     /// Asks its init, and after 30 s takes the power away.
     Graceful,
+    /// Asks its init, and after 20 s gives up: the machine itself is about to end.
+    Brief,
     /// Takes the power away: nothing inside matters any more.
     Force,
 }
@@ -235,6 +237,9 @@ pub trait Host: Send + Sync + 'static {
     fn addresses(&self) -> impl Future<Output = Result<BTreeSet<Ipv4Addr>, HostError>> + Send;
     /// Whether the host's own sshd greets who connects.
     fn ssh_answers(&self) -> impl Future<Output = bool> + Send;
+
+    /// Has everything that was written reach the disks.
+    fn flush(&self) -> impl Future<Output = Result<(), HostError>> + Send;
 
     /// How an instance is used; `None`: it does not run, or there is none.
     fn activity(&self, name: &str) -> impl Future<Output = Result<Option<Activity>, HostError>> + Send;

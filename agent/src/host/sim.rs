@@ -448,6 +448,10 @@ impl Host for SimHost {
         self.look(|memory| !memory.guard.sshd_is_down).await.unwrap_or(false)
     }
 
+    async fn flush(&self) -> Result<(), HostError> {
+        self.effect(|_| Ok(())).await
+    }
+
     async fn activity(&self, name: &str) -> Result<Option<Activity>, HostError> {
         self.look(|memory| {
             let running = memory.instances.get(name).is_some_and(|instance| instance.seen.power == Power::Running);

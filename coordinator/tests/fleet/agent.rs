@@ -216,6 +216,7 @@ impl Node {
             foreign_users: self.foreign.lock().unwrap().clone(),
             warnings: Vec::new(),
             guard: Some(self.guard.lock().unwrap().clone()),
+            preempting: false,
         }
     }
 }

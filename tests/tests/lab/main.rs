@@ -14,6 +14,7 @@ mod limits;
 mod many;
 mod moves;
 mod network;
+mod spot;
 mod sshd;
 
 use containarium_tests::{lab::Lab, lab_check};
