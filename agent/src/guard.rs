@@ -43,10 +43,13 @@ impl<H: Host> Guard<H> {
     /// Runs until dropped.
     pub(crate) async fn run(&self) -> AgentError {
         let mut looks = 0u32;
+        let mut ssh_answers = false;
         let mut problems = Vec::new();
         loop {
-            if looks.is_multiple_of(SSH_EVERY) {
-                self.standing.set_ssh_answers(self.host.ssh_answers().await);
+            // What did not answer is asked again at once: it may only have been starting.
+            if !ssh_answers || looks.is_multiple_of(SSH_EVERY) {
+                ssh_answers = self.host.ssh_answers().await;
+                self.standing.set_ssh_answers(ssh_answers);
             }
             let looked = self.look().await;
             if looks.is_multiple_of(PROBLEMS_EVERY) {

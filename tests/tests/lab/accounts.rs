@@ -170,7 +170,7 @@ fn by_the_systems_tools(lab: &Lab) -> Result<()> {
         lab.on("jump-1", line)?.ok()?;
         Ok(started.elapsed().as_secs_f32())
     };
-    let add = "for i in $(seq 20); do useradd -g containarium-users -N -M -l -s /usr/sbin/nologin -p '*' tool-$i || exit 1; done";
+    let add = "for i in $(seq 20); do useradd -K SUB_UID_COUNT=0 -K SUB_GID_COUNT=0 -g containarium-users -N -M -l -s /usr/sbin/nologin -p '*' tool-$i || exit 1; done";
     let (added, removed) = (timed(add)?, timed("for i in $(seq 20); do userdel tool-$i || exit 1; done")?);
     let all = |seconds: f32| seconds / 20.0 * f32::from(USERS);
     println!(
