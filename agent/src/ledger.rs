@@ -1,6 +1,8 @@
 //! What was ordered and what is seen, container by container, with the facts of the node: everything that Observe
 //! reports. In memory only: after a restart it is read back from the instances. It must never touch the host.
 
+mod guard;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,6 +14,7 @@ use containarium_proto::{
     ids::{AccessRevision, ContainerId, Generation},
     names::NodeName,
     node::{ContainerReport, CopyOffer, Licence, NodeReport, Order},
+    policy::GuardReport,
     spec::{Capacity, Image, Observed, Step},
 };
 use tokio::sync::{Notify, watch};
@@ -59,6 +62,8 @@ struct Books {
     entries: BTreeMap<ContainerId, Entry>,
     facts: Facts,
     access: AccessRevision,
+    guard: GuardReport,
+    guard_warnings: Vec<String>,
     /// The machine is about to be taken away.
     preempting: bool,
     /// Why that would not be noticed.
@@ -438,7 +443,8 @@ impl Ledger {
             images: books.facts.images.clone(),
             access_revision: books.access,
             foreign_users: books.facts.foreign_users.clone(),
-            warnings: books.facts.warnings.iter().chain(&books.blind).cloned().collect(),
+            warnings: books.facts.warnings.iter().chain(&books.blind).chain(&books.guard_warnings).cloned().collect(),
+            guard: books.guard.clone(),
             preempting: books.preempting,
             backup_store: books.backup_store.clone(),
         })

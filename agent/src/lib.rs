@@ -4,6 +4,7 @@
 //! ```text
 //! coordinator ── Apply ──► service ─► ledger ◄─ worker (one task per container) ─► Host ─► Incus
 //!             ── SyncAccess ► access ───────────────────────────────────────────► Host ─► accounts, sshd
+//!             ── SyncPolicy ► standing ─► guard ─────────────────────────────────► Host ─► nftables, sshd
 //!                              ledger ◄─ watch (what was changed behind our back) ◄────── Host
 //!             ◄─ Observe ──── ledger ◄─ facts (capacity, images, network) ◄────── Host
 //! ```
@@ -16,6 +17,8 @@ mod config;
 pub mod drift;
 mod error;
 mod facts;
+mod guard;
+mod health;
 pub mod host;
 mod journal;
 mod ledger;
@@ -27,6 +30,7 @@ mod restore;
 mod run;
 mod service;
 mod snapshots;
+mod standing;
 mod usage;
 mod watch;
 mod worker;

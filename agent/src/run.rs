@@ -21,12 +21,15 @@ use crate::{
     config::Config,
     error::AgentError,
     facts,
+    guard::Guard,
+    health,
     host::Host,
     journal::Journal,
     ledger::Ledger,
     membership::Membership,
     preemption::{self, Notices},
     service::Service,
+    standing::Standing,
     watch,
     worker::Worker,
 };
@@ -63,12 +66,21 @@ pub async fn run<H: Host>(
     let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
 
+    let standing = Arc::new(Standing::load(&config.state_dir)?);
+    let health = match config.health {
+        Some(address) => Some(health::bind(address).await?),
+        None => None,
+    };
+    let guard = Arc::new(Guard::new(host.clone(), ledger.clone(), standing.clone(), &config.timings));
+
     let service = Service {
         host: host.clone(),
         ledger: ledger.clone(),
         membership: membership.clone(),
-        access: Access::new(host.clone(), ledger.clone()),
+        access: Access::new(host.clone(), ledger.clone(), standing.clone()),
         backups: backups.clone(),
+        guard: guard.clone(),
+        standing: standing.clone(),
         observe_max: config.timings.observe_max,
         stop: stop.clone(),
     };
@@ -86,6 +98,16 @@ pub async fn run<H: Host>(
         ledger.set_preempting();
     }
     let mut tasks = Tasks::start(&config, &host, (&ledger, &membership, &journal), backups);
+    tasks.0.spawn(async move { guard.run().await });
+    let stopping = (stop.clone(), standing.clone());
+    tasks.0.spawn(async move {
+        stopping.0.cancelled().await;
+        stopping.1.stop();
+        std::future::pending().await
+    });
+    if let Some(listener) = health {
+        tasks.0.spawn(health::serve(listener, standing, ledger.clone()));
+    }
     tasks.0.spawn(preemption::run(notices, host.clone(), ledger.clone(), membership.clone()));
     tracing::info!(node = %config.node, %address, version = VERSION, "serving");
     if let Some(Err(_)) = ready.map(|ready| ready.send(address)) {

@@ -18,11 +18,13 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     access::Access,
     backup::Backups,
+    guard::Guard,
     host::{Host, HostError, Power},
     ledger::{Ledger, Refused},
     membership::Membership,
     receiving,
     snapshots::{self, What},
+    standing::Standing,
     usage,
 };
 
@@ -32,6 +34,8 @@ pub(crate) struct Service<H> {
     pub(crate) membership: Arc<Membership>,
     pub(crate) access: Access<H>,
     pub(crate) backups: Arc<Backups<H>>,
+    pub(crate) guard: Arc<Guard<H>>,
+    pub(crate) standing: Arc<Standing>,
     pub(crate) observe_max: Duration,
     pub(crate) stop: CancellationToken,
 }
@@ -270,6 +274,23 @@ impl<H: Host> Agent for Service<H> {
         request: Request<v1::ReadManifestRequest>,
     ) -> Result<Response<v1::ReadManifestResponse>, Status> {
         self.manifest(request.into_inner()).await
+    }
+
+    async fn sync_policy(
+        &self,
+        request: Request<v1::SyncPolicyRequest>,
+    ) -> Result<Response<v1::SyncPolicyResponse>, Status> {
+        let caller = request.remote_addr().map(|address| address.ip().to_canonical());
+        let request = request.into_inner();
+        let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
+        let policy = convert::policy_from_wire(request.policy.as_ref()).map_err(invalid)?;
+        self.membership.admit(sender).await?;
+        self.standing.tell(policy, caller).map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "the policy could not be recorded");
+            Status::unavailable("this node cannot write its state file: see its log")
+        })?;
+        self.guard.enforce().await.map_err(unavailable)?;
+        Ok(Response::new(v1::SyncPolicyResponse {}))
     }
 
     async fn list_foreign(

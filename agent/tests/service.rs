@@ -68,6 +68,7 @@ impl Node {
         let config = Config {
             node: "jump-1".parse().unwrap(),
             listen: "127.0.0.1:0".parse().unwrap(),
+            health: None,
             certs_dir: path("certs"),
             state_dir: path("state"),
             boot_id_file: path("boot_id"),

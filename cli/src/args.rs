@@ -24,7 +24,7 @@ pub use self::{
     adopt::Adopt,
     backup::{Backup, BackupDelete, One, Restore, Which},
     image::{Base, ImageBake, ImageImport},
-    lifetime::{Limit, Set, Switch},
+    lifetime::{Allowed, Limit, Set, Switch},
     node::{NodeLabel, NodeSet},
     snapshot::{Snapshot, SnapshotEvery, SnapshotRestore, schedule_change},
     views::{Top, TopSort},
@@ -194,6 +194,9 @@ pub struct Create {
     /// Keep so many of these, the newest; 7 without it.
     #[arg(long, requires = "snapshots", value_name = "N")]
     pub keep: Option<Keep>,
+    /// Users whose machines may open connections to this one, such as bob,carol; wherever they live.
+    #[arg(long, value_parser = user, value_delimiter = ',', value_name = "USER")]
+    pub allow_from: Vec<Username>,
 }
 
 fn memory(text: &str) -> Result<Bytes, String> {

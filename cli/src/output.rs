@@ -57,6 +57,7 @@ pub(crate) struct Container {
     /// "daily, keep 7"; empty: none.
     pub(crate) snapshots: String,
     pub(crate) snapshotted_at: Option<String>,
+    pub(crate) allow_from: Vec<String>,
     #[serde(skip)]
     age: String,
 }
@@ -102,6 +103,7 @@ impl From<&v1::Container> for Container {
             idle_since: some_time(container.idle_since_unix_millis),
             snapshots: schedule(container.snapshots.as_ref()),
             snapshotted_at: some_time(container.snapshotted_at_unix_millis),
+            allow_from: container.allow_from.clone(),
         }
     }
 }

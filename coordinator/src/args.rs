@@ -11,6 +11,8 @@ use containarium_proto::{
     telemetry::LogFormat,
 };
 
+use ipnet::Ipv4Net;
+
 use crate::config::{Config, Defaults, Lifetimes, MOST_CONTAINERS, Overcommit, Timings};
 
 /// Coordinator of a containarium fleet: places containers on jump servers and keeps them so.
@@ -81,6 +83,10 @@ pub struct Args {
     /// Between looks at containers that end or stop by themselves.
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_LIFETIMES_EVERY", default_value = "30s", value_parser = shortest)]
     lifetimes_every: Duration,
+    /// Networks that no container may reach, besides the nodes, whoever leads the fleet and 169.254.0.0/16: other
+    /// coordinators, their database.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_CLOSED_NETWORK", value_delimiter = ',', value_name = "CIDR")]
+    closed_network: Vec<Ipv4Net>,
     /// text or json
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -112,6 +118,7 @@ impl Args {
                 headroom_disk: self.headroom_disk,
             },
             timings: Timings { lifetimes_every: self.lifetimes_every, ..Timings::default() },
+            closed_networks: self.closed_network,
             lifetimes: Lifetimes {
                 ttl: Bounds { least: self.shortest_ttl, ..TTL },
                 idle_stop: Bounds { least: self.shortest_idle_stop, ..IDLE_STOP },

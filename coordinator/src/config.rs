@@ -7,6 +7,7 @@ use containarium_proto::{
     lifetime::{Bounds, IDLE_STOP, TTL},
     sizes::Bytes,
 };
+use ipnet::Ipv4Net;
 
 /// Everything that `run` needs.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct Config {
     pub lifetimes: Lifetimes,
     /// How long an hour of a schedule of snapshots lasts: an hour, but in tests.
     pub snapshot_hour: Duration,
+    /// What no container may reach, besides the nodes, this coordinator and 169.254.0.0/16.
+    pub closed_networks: Vec<Ipv4Net>,
 }
 
 /// What a container gets when its create does not say.

@@ -26,6 +26,7 @@ mod node;
 mod phase;
 mod placement;
 mod placing;
+mod policy;
 mod reign;
 mod run;
 mod settings;

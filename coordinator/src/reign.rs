@@ -14,6 +14,7 @@ use containarium_proto::{
     ids::{AccessRevision, FleetId},
     names::{NodeName, Username},
     node::Sender,
+    policy::NetworkPolicy,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,8 @@ pub(crate) struct Reign {
     pub(crate) stopping: CancellationToken,
     /// What is being done about images that nodes lack, for people.
     pub(crate) image_notes: ImageNotes,
+    /// What the network of all nodes must be; none: not read yet in this reign.
+    pub(crate) policy: watch::Sender<Option<Arc<NetworkPolicy>>>,
     lives: RwLock<BTreeMap<NodeName, Arc<NodeLive>>>,
     changes: watch::Sender<u64>,
     began: Instant,
@@ -65,6 +68,7 @@ impl Reign {
             backing_up: Board::default(),
             stopping,
             image_notes: ImageNotes::default(),
+            policy: watch::Sender::new(None),
             lives: RwLock::default(),
             changes: watch::Sender::new(0),
             began: Instant::now(),
@@ -132,6 +136,7 @@ impl Reign {
         for live in self.lives.read().unwrap_or_else(PoisonError::into_inner).values() {
             live.orders_changed.notify_one();
             live.accounts_changed.notify_one();
+            live.policy_changed.notify_one();
         }
         self.wake_streams();
     }

@@ -13,6 +13,7 @@ use crate::{
     error::CoordinatorError,
     images, leader, lifetime, moving,
     node::Drivers,
+    policy,
     reign::Reign,
     snapshots,
     store::{Policy, StateLock, Store, StoreError},
@@ -83,6 +84,7 @@ async fn govern(
         never = backups::run(reign, drivers) => match never {},
         never = lifetime::keep(reign) => match never {},
         never = snapshots::run(reign, drivers) => match never {},
+        never = policy::keep(reign) => match never {},
         () = grace_over => {
             tracing::warn!("calls under way were cut off");
             Ok(())

@@ -17,6 +17,7 @@ pub mod lifetime;
 pub mod names;
 pub mod node;
 pub mod pki;
+pub mod policy;
 pub mod sizes;
 pub mod snapshots;
 pub mod spec;

@@ -12,6 +12,7 @@ use crate::{
     ids::{AccessRevision, ContainerId, FleetId, Generation, Term},
     keys::KeySet,
     names::{NodeName, Username},
+    policy::GuardReport,
     sizes::Bytes,
     snapshots::SnapshotName,
     spec::{Capacity, Desired, Fingerprint, Image, Observed, Spec},
@@ -226,6 +227,8 @@ pub struct NodeReport {
     pub foreign_users: Vec<String>,
     /// Problems for an operator.
     pub warnings: Vec<String>,
+    /// How it is guarded.
+    pub guard: GuardReport,
     /// Its machine is about to be taken away.
     pub preempting: bool,
     /// Where it keeps backups, without any secret; empty: nowhere.

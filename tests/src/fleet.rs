@@ -6,6 +6,7 @@ mod backups;
 mod images;
 mod lifetimes;
 mod nodes;
+mod policy;
 mod snapshots;
 
 use std::{
@@ -70,6 +71,8 @@ pub struct Node {
     /// Its cloud's metadata server, from the next start of the agent on.
     pub metadata_server: Option<String>,
     address: SocketAddr,
+    /// Where its agent answers /healthz.
+    pub health: SocketAddr,
     agent: Option<Process>,
 }
 
@@ -117,7 +120,14 @@ impl Fleet {
         .expect("certificates");
         std::fs::write(dir.path().join("boot_id"), "boot-1").unwrap();
         let nowhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let node = |(name, host)| Node { name, host, metadata_server: None, address: nowhere, agent: None };
+        let node = |(name, host)| Node {
+            name,
+            host,
+            metadata_server: None,
+            address: nowhere,
+            health: policy::free_port(),
+            agent: None,
+        };
         let caller = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let nodes = names.into_iter().zip(hosts).map(node).collect();
         let mut fleet = Self { nodes, dir, address: nowhere, coordinator: None, has_store: true, caller };
@@ -158,6 +168,7 @@ impl Fleet {
         let config = containarium_agent::Config {
             node: node.name.parse().unwrap(),
             listen: node.address,
+            health: Some(self.nodes[index].health),
             certs_dir: self.path("certs"),
             state_dir: self.path(&node.name),
             boot_id_file: self.path("boot_id"),
@@ -169,6 +180,7 @@ impl Fleet {
                 retry_max: Duration::from_millis(100),
                 drift_every: Duration::from_millis(50),
                 activity_every: Duration::from_millis(50),
+                guard_every: Duration::from_millis(50),
                 ..containarium_agent::Timings::default()
             },
         };
@@ -211,6 +223,7 @@ impl Fleet {
     /// It does not start.
     pub fn start_coordinator(&mut self) {
         let config = Config {
+            closed_networks: Vec::new(),
             listen: self.address,
             socket: None,
             state_dir: self.path("coordinator"),

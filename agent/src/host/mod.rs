@@ -5,6 +5,7 @@
 //! a caller may await it without one. A call that was cut off (kill -9) may have happened: look, then go on.
 
 pub mod linux;
+mod rules;
 pub mod shape;
 pub mod sim;
 
@@ -24,6 +25,7 @@ use futures::Stream;
 use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
 
+pub use self::rules::{Kept, PolicyRules};
 use self::shape::{Place, Shape};
 
 /// Why the host did not do it.
@@ -137,6 +139,9 @@ pub struct Export {
 /// The bytes of an export.
 pub type ExportBody = BoxStream<'static, Result<Chunk, HostError>>;
 
+/// An account that could not be brought about, and why.
+pub type AccountFailure = (String, HostError);
+
 /// A jump server. Static dispatch: the agent is built for one of them.
 pub trait Host: Send + Sync + 'static {
     /// All instances, also those of others.
@@ -234,14 +239,31 @@ pub trait Host: Send + Sync + 'static {
     /// Login names.
     fn accounts(&self, fleet: FleetId) -> impl Future<Output = Result<Accounts, HostError>> + Send;
     /// What all proxy accounts together need: the group, the sshd rules. Cheap when nothing is to do.
-    fn ensure_access_rules(&self) -> impl Future<Output = Result<(), HostError>> + Send;
+    fn ensure_access_rules(&self) -> impl Future<Output = Result<Kept, HostError>> + Send;
+    /// What an operator must put right before sshd can be relied upon.
+    fn access_problems(&self) -> impl Future<Output = Result<Vec<String>, HostError>> + Send;
     /// Makes the containers of these accounts, and no others of the fleet, known by name on this host.
     fn ensure_names(&self, accounts: &[Account]) -> impl Future<Output = Result<(), HostError>> + Send;
-    /// Makes the proxy account exactly this, ending its sessions where they could use what was taken away. Refuses a
-    /// name that is not ours. Cheap when nothing is to do.
-    fn ensure_account(&self, fleet: FleetId, account: &Account) -> impl Future<Output = Result<(), HostError>> + Send;
-    /// Ends the sessions of a proxy account of ours and removes it with its home; done at once if there is none.
-    fn remove_account(&self, fleet: FleetId, username: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Makes these proxy accounts exactly this, ending their sessions where they could use what was taken away. Each is
+    /// tried, whatever becomes of the others; a name that is not ours fails. Cheap when nothing is to do.
+    fn ensure_accounts(
+        &self,
+        fleet: FleetId,
+        accounts: &[Account],
+    ) -> impl Future<Output = Result<Vec<AccountFailure>, HostError>> + Send;
+    /// Ends the sessions of proxy accounts of ours and removes them with their homes; done at once where there is none.
+    fn remove_accounts(
+        &self,
+        fleet: FleetId,
+        names: &BTreeSet<String>,
+    ) -> impl Future<Output = Result<Vec<AccountFailure>, HostError>> + Send;
+
+    /// Makes these the rules for what containers may reach, all at once. Cheap when they are.
+    fn ensure_policy(&self, rules: &PolicyRules) -> impl Future<Output = Result<Kept, HostError>> + Send;
+    /// The host's own addresses.
+    fn addresses(&self) -> impl Future<Output = Result<BTreeSet<Ipv4Addr>, HostError>> + Send;
+    /// Whether the host's own sshd greets who connects.
+    fn ssh_answers(&self) -> impl Future<Output = bool> + Send;
 
     /// The snapshots of an instance, none that a copy has made; `None`: there is no such instance.
     fn snapshots(&self, name: &str) -> impl Future<Output = Result<Option<Snapshots>, HostError>> + Send;

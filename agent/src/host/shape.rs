@@ -80,6 +80,10 @@ pub fn devices(order: &Order, place: &Place) -> BTreeMap<String, Device> {
         ("name", "eth0".to_owned()),
         ("network", place.network.clone()),
         ("ipv4.address", order.address.to_string()),
+        // On the bridge it reaches the node and nobody else, under its own addresses only: see linux/policy.rs.
+        ("security.port_isolation", "true".to_owned()),
+        ("security.mac_filtering", "true".to_owned()),
+        ("security.ipv4_filtering", "true".to_owned()),
     ]);
     BTreeMap::from([("root".to_owned(), root), ("eth0".to_owned(), eth0)])
 }

@@ -4,6 +4,7 @@
 
 mod export;
 mod fault;
+mod guard;
 mod image_import;
 mod inspect;
 mod instance;
@@ -37,7 +38,8 @@ use fault::Faults;
 use instance::{foreign, made, place, stamp};
 
 use super::{
-    Accounts, Activity, Export, ExportBody, Host, HostError, Instance, Network, Power, StopMode,
+    AccountFailure, Accounts, Activity, Export, ExportBody, Host, HostError, Instance, Kept, Network, PolicyRules,
+    Power, StopMode,
     shape::{self, Place, is_nobodys},
 };
 
@@ -62,6 +64,7 @@ struct Memory {
     newest_only: bool,
     /// Snapshots that were ever made by the agent.
     snapshots_made: u32,
+    guard: guard::Guard,
 }
 
 /// A simulated jump server. Clones share their memory.
@@ -98,6 +101,7 @@ impl SimHost {
             activity: BTreeMap::new(),
             newest_only: false,
             snapshots_made: 0,
+            guard: guard::Guard::default(),
         };
         Self {
             network: Network { cidr, gateway },
@@ -438,35 +442,49 @@ impl Host for SimHost {
         self.look(|_| ()).await
     }
 
-    async fn ensure_access_rules(&self) -> Result<(), HostError> {
-        self.look(|_| ()).await
+    async fn ensure_access_rules(&self) -> Result<Kept, HostError> {
+        self.look(|_| Kept::AsItWas).await
     }
 
-    async fn ensure_account(&self, fleet: FleetId, account: &Account) -> Result<(), HostError> {
-        let name = account.username.as_str();
-        let same = self.look(|memory| memory.accounts.get(name) == Some(&(fleet, account.clone()))).await?;
-        if same {
-            return Ok(());
+    async fn access_problems(&self) -> Result<Vec<String>, HostError> {
+        self.look(|memory| memory.guard.access_problems.clone()).await
+    }
+
+    async fn ensure_accounts(&self, fleet: FleetId, accounts: &[Account]) -> Result<Vec<AccountFailure>, HostError> {
+        let mut failures = Vec::new();
+        for account in accounts {
+            if let Err(error) = self.ensure_account(fleet, account).await {
+                failures.push((account.username.to_string(), error));
+            }
         }
-        self.effect(|memory| {
-            let others = memory.accounts.get(name).is_some_and(|(owner, _)| *owner != fleet);
-            if others || memory.foreign.contains(name) {
-                return Err(HostError::permanent(format!("account {name} exists on this node and is not ours")));
-            }
-            memory.accounts.insert(name.to_owned(), (fleet, account.clone()));
-            Ok(())
-        })
-        .await
+        Ok(failures)
     }
 
-    async fn remove_account(&self, fleet: FleetId, username: &str) -> Result<(), HostError> {
-        self.effect(|memory| {
-            if memory.accounts.get(username).is_some_and(|(owner, _)| *owner == fleet) {
-                memory.accounts.remove(username);
+    async fn remove_accounts(
+        &self,
+        fleet: FleetId,
+        names: &BTreeSet<String>,
+    ) -> Result<Vec<AccountFailure>, HostError> {
+        let mut failures = Vec::new();
+        for name in names {
+            if let Err(error) = self.remove_account(fleet, name).await {
+                failures.push((name.clone(), error));
             }
-            Ok(())
-        })
-        .await
+        }
+        Ok(failures)
+    }
+
+    async fn ensure_policy(&self, rules: &PolicyRules) -> Result<Kept, HostError> {
+        self.look(|_| ()).await?;
+        Ok(self.memory().guard.put(rules))
+    }
+
+    async fn addresses(&self) -> Result<BTreeSet<Ipv4Addr>, HostError> {
+        self.look(|memory| memory.guard.addresses.clone()).await
+    }
+
+    async fn ssh_answers(&self) -> bool {
+        self.look(|memory| !memory.guard.sshd_is_down).await.unwrap_or(false)
     }
 
     async fn snapshots(&self, name: &str) -> Result<Option<Snapshots>, HostError> {

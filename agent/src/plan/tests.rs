@@ -407,7 +407,14 @@ fn carried_out(
                     Action::Stop(_) => seen.as_mut().unwrap().power = Power::Stopped,
                     Action::EnsureLogin => seen = Some(instance(fleet, wanted, Power::Running, true)),
                     Action::WaitSsh => ssh_answered = true,
-                    Action::Create | Action::Repair | Action::Adopt | Action::Rename | Action::ClearCopy => {
+                    Action::Create
+                    | Action::Repair
+                    | Action::Adopt
+                    | Action::Rename
+                    | Action::ClearCopy
+                    | Action::Halt
+                    | Action::BringBack
+                    | Action::NoteRan => {
                         panic!("{done:?}")
                     }
                 }

@@ -16,10 +16,12 @@ const LEAST: Duration = Duration::from_secs(1);
 const ANY_TTL: Bounds = Bounds { least: LEAST, ..TTL };
 const ANY_IDLE_STOP: Bounds = Bounds { least: LEAST, ..IDLE_STOP };
 
-/// Change when a machine starts and stops by itself; what is not given stays.
+/// Change when a machine starts and stops by itself, or who may reach it; what is not given stays.
 #[derive(Debug, ClapArgs)]
 // Not #[group]: that one holds every argument, so the user name alone would do.
-#[command(group = ArgGroup::new("lifetime").required(true).multiple(true).args(["autostart", "ttl", "idle_stop", "snapshots", "keep"]))]
+#[command(group = ArgGroup::new("lifetime").required(true).multiple(true).args([
+    "autostart", "ttl", "idle_stop", "snapshots", "keep", "allow_from",
+]))]
 pub struct Set {
     /// User name; alice-container is understood too.
     #[arg(value_parser = user)]
@@ -39,6 +41,28 @@ pub struct Set {
     /// Keep so many of these, the newest.
     #[arg(long, value_name = "N")]
     pub keep: Option<Keep>,
+    /// Users whose machines may open connections to this one, and no others; none: nobody's. Given alone.
+    #[arg(
+        long, value_parser = allowed, value_delimiter = ',', value_name = "USER,..|none",
+        conflicts_with_all = ["autostart", "ttl", "idle_stop"]
+    )]
+    pub allow_from: Option<Vec<Allowed>>,
+}
+
+/// A user, or that there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Allowed {
+    /// None.
+    Nobody,
+    /// This one.
+    User(Username),
+}
+
+fn allowed(text: &str) -> Result<Allowed, String> {
+    match text {
+        "none" => Ok(Allowed::Nobody),
+        text => user(text).map(Allowed::User),
+    }
 }
 
 /// On or off.

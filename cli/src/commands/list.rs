@@ -163,6 +163,7 @@ fn people(info: &Info) -> String {
         ("Idle since", c.idle_since.clone().unwrap_or_default()),
         ("Snapshots", c.snapshots.clone()),
         ("Snapshotted", c.snapshotted_at.clone().unwrap_or_default()),
+        ("Allow from", c.allow_from.join(" ")),
         ("Image", c.image.clone()),
         ("Fingerprint", c.image_fingerprint.clone()),
         ("Keys", c.ssh_keys.join(" ")),

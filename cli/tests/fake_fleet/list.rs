@@ -46,6 +46,7 @@ fn json_is_the_documented_form() {
         "idle_since": null,
         "snapshots": "",
         "snapshotted_at": null,
+        "allow_from": [],
     });
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value, json!({ "containers": [alice], "total_count": 1 }));

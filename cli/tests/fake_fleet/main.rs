@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod adopt;
+mod allow_from;
 mod backups;
 mod create;
 mod delete;

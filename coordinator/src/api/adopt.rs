@@ -185,6 +185,7 @@ async fn insert(
         labels: Labels::default(),
         lifetime: Lifetime::default(),
         snapshots: Snapshotting::default(),
+        allow_from: Vec::new(),
     })
     .await?;
     let row = PlacementRow {

@@ -12,6 +12,7 @@ use containarium_proto::{
 };
 
 use super::{
+    allow,
     parse::Create,
     progress::{AccessWait, Goal, Look, Reach, Said, agent_step, remark, step},
     render, view,
@@ -41,11 +42,16 @@ pub(super) async fn place(reign: &Reign, create: &Create) -> Result<ContainerId,
         return Err(Refusal::new(Reason::InvalidArgument, message).hint("use a new request id for a new request"));
     }
     refuse_taken(&mut tx, &create.owner).await?;
+    let let_in = allow::containers(&mut tx, &create.allow_from).await?;
     let sights = reign.sights();
     let (chosen, verdicts) = judge(reign, &mut tx, create, &sights).await?;
     let (verdict, fit) = choose(create, &verdicts)?;
     let ttl = create.ttl.map_or(Ttl::Off, |ttl| lifetime::starting(clock::now(), ttl, &reign.config.lifetimes));
     let id = insert(&mut tx, (create, ttl), chosen, verdict, fit).await?;
+    if !create.allow_from.is_empty() {
+        tx.set_allow_from(id, &let_in).await?;
+        allow::note(&mut tx, &create.owner, &create.allow_from).await?;
+    }
     tx.commit().await?;
     reign.wake_all();
     Ok(id)
@@ -56,6 +62,7 @@ pub(super) async fn dry_run(reign: &Reign, create: &Create) -> Result<v1::Progre
     reign.first_round().await;
     let mut tx = reign.write().await?;
     refuse_taken(&mut tx, &create.owner).await?;
+    allow::containers(&mut tx, &create.allow_from).await?;
     let (chosen, verdicts) = judge(reign, &mut tx, create, &reign.sights()).await?;
     let message = match choose(create, &verdicts) {
         Ok((verdict, fit)) => {
@@ -193,6 +200,7 @@ async fn insert(
         labels: create.labels.clone(),
         lifetime,
         snapshots: Snapshotting { schedule: create.snapshots, last_at: None },
+        allow_from: Vec::new(),
     })
     .await?;
     let access_revision = tx.bump_access().await?;

@@ -48,6 +48,8 @@ pub(super) async fn add(reign: &Reign, drivers: &Drivers, request: &v1::AddNodeR
         }
     } else {
         tx.insert_node(&name, address).await?;
+        // A node with nothing to sync would never be told that it has all of it, and stay out of rotation.
+        tx.bump_access().await?;
         tx.note(name.as_str(), EventKind::NodeAdded, &format!("at {address}")).await?;
         tx.commit().await?;
     }

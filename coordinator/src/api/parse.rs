@@ -18,7 +18,7 @@ use containarium_proto::{
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::refuse::field;
+use super::{allow, refuse::field};
 use crate::{
     config::{Defaults, Lifetimes},
     snapshots,
@@ -46,6 +46,7 @@ pub(super) struct Create {
     pub(super) ttl: Option<Duration>,
     pub(super) idle_stop: Option<Duration>,
     pub(super) snapshots: Option<Schedule>,
+    pub(super) allow_from: Vec<Username>,
 }
 
 /// A change of power that could succeed.
@@ -145,10 +146,12 @@ pub(super) fn create(
 ) -> Result<Create, Refusal> {
     let keys = KeySet::from_lines(request.ssh_keys.iter().map(String::as_str));
     let node = Some(request.node.as_str()).filter(|node| !node.is_empty()).map(node).transpose()?;
+    let owner = user(&request.user)?;
     Ok(Create {
         request: request_id(&request.request_id)?,
         hash: hash(request),
-        owner: user(&request.user)?,
+        allow_from: allow::parse(&owner, &request.allow_from)?,
+        owner,
         keys: keys.map_err(|e| field(format!("ssh key: {e}"), "give --ssh-key with a public key file"))?,
         cpu: request.cpu.as_ref().map_or_else(|| Ok(defaults.cpu.clone()), cpu)?,
         memory: request.memory_bytes.map_or(Ok(defaults.memory), memory)?,
@@ -370,6 +373,7 @@ fn hash(request: &v1::CreateContainerRequest) -> String {
         ttl_seconds,
         idle_stop_seconds,
         snapshots,
+        allow_from,
     } = request;
     let content =
         serde_json::json!([user, ssh_keys, format!("{cpu:?}"), memory_bytes, disk_bytes, image, autostart, node]);
@@ -380,7 +384,8 @@ fn hash(request: &v1::CreateContainerRequest) -> String {
         some => serde_json::json!(some).to_string(),
     };
     let snapshots = snapshots.map(|asked| format!("{:?} {}", asked.every(), asked.keep)).unwrap_or_default();
-    let digest = Sha256::digest(format!("{content}{labels}{lifetime}{snapshots}"));
+    let allow = if allow_from.is_empty() { String::new() } else { serde_json::json!(allow_from).to_string() };
+    let digest = Sha256::digest(format!("{content}{labels}{lifetime}{snapshots}{allow}"));
     digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
         // Writing to a String cannot fail.
         write!(hex, "{byte:02x}").expect("a String takes all that is written to it");

@@ -312,6 +312,7 @@ async fn insert(
         labels: facts.labels.clone(),
         lifetime: Lifetime::default(),
         snapshots: Snapshotting::default(),
+        allow_from: Default::default(),
     })
     .await?;
     let spec = Spec { restarts: 0, ..facts.spec.clone() };

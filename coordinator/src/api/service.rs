@@ -6,8 +6,8 @@ use containarium_proto::{VERSION, v1};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    adopt, backups, configure, create, delete, drain, image_import, images, keys, lifetime, list, moves, nodes, parse,
-    power,
+    adopt, allow, backups, configure, create, delete, drain, image_import, images, keys, lifetime, list, moves, nodes,
+    parse, power,
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
@@ -140,6 +140,14 @@ impl v1::fleet_server::Fleet for FleetService {
             lifetime::Outcome::Done(progress) => progress::once(*progress),
             lifetime::Outcome::Waiting(goal) => progress::follow(self.reign.clone(), goal),
         }))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user))]
+    async fn set_allow_from(
+        &self,
+        request: Request<v1::SetAllowFromRequest>,
+    ) -> Result<Response<v1::SetAllowFromResponse>, Status> {
+        Ok(Response::new(allow::set(&self.reign, request.get_ref()).await?))
     }
 
     #[tracing::instrument(skip_all, fields(node = request.get_ref().name))]

@@ -17,6 +17,7 @@ use containarium_proto::{
     names::NodeName,
     node::{Account, ContainerReport, CopyOffer, CopyPass, Foreign, NodeReport, Sender, Usage, UsageSample},
     pki::{CertsDir, PkiError},
+    policy::NetworkPolicy,
     spec::{Fingerprint, Image},
     v1::{self, agent_client::AgentClient as Wire, receive_image_request::Part},
 };
@@ -274,6 +275,14 @@ impl AgentClient {
         let mut wire = self.wire()?;
         let answer = within(deadline, wire.list_usages(request)).await?;
         Ok(answer.usages.iter().map(convert::usage_of_from_wire).collect::<Result<_, _>>()?)
+    }
+
+    /// What its containers may reach; answers when that is in force.
+    pub(crate) async fn sync_policy(&self, policy: &NetworkPolicy) -> Result<(), CallError> {
+        let sender = Some(convert::sender_to_wire(self.sender));
+        let request = v1::SyncPolicyRequest { sender, policy: Some(convert::policy_to_wire(policy)) };
+        let mut wire = self.wire()?;
+        within(self.timings.access_deadline, wire.sync_policy(request)).await.map(drop)
     }
 
     pub(crate) async fn sync_access(

@@ -95,6 +95,7 @@ pub(crate) struct NodeLive {
     pub(crate) name: NodeName,
     pub(crate) orders_changed: Notify,
     pub(crate) accounts_changed: Notify,
+    pub(crate) policy_changed: Notify,
     state: Mutex<State>,
 }
 
@@ -116,7 +117,13 @@ impl NodeLive {
             ahead_of_us: Vec::new(),
         };
         let state = Mutex::new(State { health: Health::new(), sight });
-        Self { name, orders_changed: Notify::new(), accounts_changed: Notify::new(), state }
+        Self {
+            name,
+            orders_changed: Notify::new(),
+            accounts_changed: Notify::new(),
+            policy_changed: Notify::new(),
+            state,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -4,7 +4,8 @@
 //! ```text
 //!            ┌► observe ── long poll ─► record (durable) ─► live (memory) ─┐
 //! node row ──┼► orders ◄── wake-up ──────────────────────────────────────┤
-//!            └► accounts ◄─ wake-up ─────────────────────────────────────┘
+//!            ├► accounts ◄─ wake-up ─────────────────────────────────────┤
+//!            └► policy ◄─── wake-up ─────────────────────────────────────┘
 //! ```
 
 mod accounts;
@@ -14,6 +15,7 @@ mod observe;
 mod orders;
 mod pacer;
 mod plan;
+mod policy;
 mod record;
 mod replace;
 mod snapshots;
@@ -63,6 +65,7 @@ impl Drivers {
                 observe::run(&reign, &live, &calls),
                 orders::run(&reign, &live, &calls),
                 accounts::run(&reign, &live, &calls),
+                policy::run(&reign, &live, &calls),
             );
             drop(guard);
         };

@@ -31,6 +31,7 @@ pub(super) async fn report(reign: &Reign, node: &NodeName, report: &NodeReport, 
         boot_id: report.boot_id.clone(),
         capacity: report.capacity,
         images: report.images.clone(),
+        addresses: report.guard.addresses.iter().copied().collect(),
     };
     let mut reader = reign.store.reader().await?;
     let Some(row) = reader.node(node).await? else { return Ok(()) };

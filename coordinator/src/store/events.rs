@@ -78,6 +78,7 @@ kinds! {
     ContainerSnapshot = "container.snapshot",
     ContainerSnapshotRemoved = "container.snapshot-removed",
     ContainerSnapshotFailed = "container.snapshot-failed",
+    ContainerAllowFrom = "container.allow-from",
     NodeAdded = "node.added",
     NodeOnline = "node.online",
     NodeSuspect = "node.suspect",
@@ -99,6 +100,7 @@ kinds! {
     FleetLed = "fleet.led",
     NodeSettings = "node.settings",
     NodeLabels = "node.labels",
+    NodeRepaired = "node.repaired",
 }
 
 pub(super) fn from_row(row: &AnyRow) -> Result<Event, StoreError> {

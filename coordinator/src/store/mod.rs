@@ -5,6 +5,7 @@
 //! lease ── one row, locked first by every write: fence and queue in one
 //! fleet ── id, access revision       node ── address, policy, last facts
 //! container ── one per user ──1:n── placement ── (desired, generation) per node     event ── what changed
+//!     ├─n:n─ allowance ── whose container may reach whose
 //!     ├─0:1─ move ── from where to where, and how far
 //!     └─0:n─ snapshot ── those we were told to make, and how far
 //! backup ── of whom, how far; outlives container and node
@@ -12,6 +13,7 @@
 //! Reading needs nothing ([`Reader`]); changing needs a [`WriteTx`], and that needs a [`Fence`] (I9). It must never
 //! decide anything: which node, which phase, whether to delete is for the pure modules.
 
+mod allowances;
 mod backups;
 mod containers;
 mod events;
@@ -158,6 +160,7 @@ fn migrator() -> Migrator {
         one(8, "default_image", include_str!("../../migrations/0008_default_image.sql")),
         one(9, "snapshot", include_str!("../../migrations/0009_snapshot.sql")),
         one(10, "backup", include_str!("../../migrations/0010_backup.sql")),
+        one(11, "policy", include_str!("../../migrations/0011_policy.sql")),
     ])
 }
 

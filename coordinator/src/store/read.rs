@@ -26,6 +26,8 @@ macro_rules! held {
             "p.observed, p.observed_generation, p.ever_ran, p.access_revision, p.request_id AS change_request, ",
             "p.role, p.copy_pass, p.drift, p.licence, p.origin, p.undo, m.phase AS move_phase, m.source AS move_source, m.target AS move_target, ",
             "m.started_at AS move_started_at, ",
+            "(SELECT string_agg(f.owner, ',') FROM allowance a JOIN container f ON f.id = a.from_id ",
+            "WHERE a.container_id = c.id) AS allow_from, ",
             "c.expires_at, c.warn_at, c.expired_at, c.graced, c.kept_noted, c.idle_stop_seconds, ",
             "c.snapshot_every, c.snapshot_keep, c.snapshotted_at ",
             "FROM container c JOIN placement p ON p.container_id = c.id LEFT JOIN move m ON m.container_id = c.id ",

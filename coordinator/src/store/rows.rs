@@ -16,7 +16,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::{ColumnIndex, Row, any::AnyRow};
 
-use super::{Lifetime, MovePhase, Snapshotting, StoreError, failed, lifetimes, snapshots};
+use super::{Lifetime, MovePhase, Snapshotting, StoreError, allowances, failed, lifetimes, snapshots};
 use crate::{placement::Resources, settings::NodeSettings};
 
 /// The operator's word on a node.
@@ -63,6 +63,8 @@ pub(crate) struct NodeRow {
     /// What it does differently from the fleet.
     pub(crate) settings: NodeSettings,
     pub(crate) labels: Labels,
+    /// Its own, as it last said.
+    pub(crate) addresses: Vec<Ipv4Addr>,
 }
 
 impl NodeRow {
@@ -91,6 +93,8 @@ pub(crate) struct ContainerRow {
     pub(crate) labels: Labels,
     pub(crate) lifetime: Lifetime,
     pub(crate) snapshots: Snapshotting,
+    /// Owners whose containers may reach it, by name. Written by a statement of its own.
+    pub(crate) allow_from: Vec<Username>,
 }
 
 /// What one node was told to hold, and what was last durably seen of it there.
@@ -272,6 +276,7 @@ pub(super) fn node(row: &AnyRow) -> Result<NodeRow, StoreError> {
         drain_parallel: usize::try_from(number(row, "drain_parallel")?).unwrap_or(usize::MAX),
         settings: json(row, "settings")?,
         labels: json(row, "labels")?,
+        addresses: json(row, "addresses")?,
     })
 }
 
@@ -295,6 +300,7 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
         labels: json(row, "labels")?,
         lifetime: lifetimes::lifetime(row)?,
         snapshots: snapshots::snapshotting(row)?,
+        allow_from: allowances::allow_from(row)?,
     };
     let change_request = match text(row, "change_request")?.as_str() {
         "" => None,

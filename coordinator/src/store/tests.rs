@@ -68,6 +68,7 @@ async fn what_is_written_is_read_back_the_same_also_by_the_next_process() {
         boot_id: "b".into(),
         capacity: Capacity { cpus: 4, ..Capacity::default() },
         images: vec![Image { alias: "containarium".into(), fingerprint: alice.placement.spec.image.clone() }],
+        addresses: vec![[10, 99, 0, 11].into()],
     };
     let settings = NodeSettings { max_containers: Some(9), ..NodeSettings::default() };
     let labels = Labels::of(["gpu=true".parse().unwrap()]).unwrap();

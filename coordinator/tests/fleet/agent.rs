@@ -14,6 +14,7 @@ use containarium_proto::{
     ids::Term,
     node::{Account, Order, Sender},
     pki::{CertsDir, Role, require_role},
+    policy::NetworkPolicy,
     spec::Desired,
     v1::{self, agent_server::Agent},
 };
@@ -45,6 +46,8 @@ pub(crate) struct Node {
     pub(crate) heard: Mutex<Vec<(String, u64, Desired, Term)>>,
     /// CPU time that each container has used; none: asked for it, it says nothing for ever.
     pub(crate) cpu_nanos: Mutex<Option<u64>>,
+    pub(crate) policies: Mutex<Vec<NetworkPolicy>>,
+    pub(crate) guard: Mutex<v1::GuardReport>,
     reports: Mutex<BTreeMap<String, v1::ContainerReport>>,
     access_revision: Mutex<u64>,
     revision: watch::Sender<u64>,
@@ -78,6 +81,8 @@ impl FakeAgent {
             accounts: Mutex::default(),
             heard: Mutex::default(),
             cpu_nanos: Mutex::new(Some(0)),
+            policies: Mutex::default(),
+            guard: Mutex::default(),
             reports: Mutex::default(),
             access_revision: Mutex::default(),
             revision: watch::Sender::new(1),
@@ -210,6 +215,7 @@ impl Node {
             access_revision: *self.access_revision.lock().unwrap(),
             foreign_users: self.foreign.lock().unwrap().clone(),
             warnings: Vec::new(),
+            guard: Some(self.guard.lock().unwrap().clone()),
             preempting: false,
             backup_store: String::new(),
         }
@@ -220,6 +226,17 @@ struct Service(Arc<Node>);
 
 #[tonic::async_trait]
 impl Agent for Service {
+    async fn sync_policy(
+        &self,
+        request: Request<v1::SyncPolicyRequest>,
+    ) -> Result<Response<v1::SyncPolicyResponse>, Status> {
+        let policy = convert::policy_from_wire(request.into_inner().policy.as_ref()).unwrap();
+        self.0.guard.lock().unwrap().policy_digest = policy.digest();
+        self.0.policies.lock().unwrap().push(policy);
+        self.0.revision.send_modify(|revision| *revision += 1);
+        Ok(Response::new(v1::SyncPolicyResponse {}))
+    }
+
     async fn get_usage(&self, _: Request<v1::GetUsageRequest>) -> Result<Response<v1::Usage>, Status> {
         Err(Status::unimplemented("no test here asks for it"))
     }

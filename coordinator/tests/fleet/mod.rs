@@ -229,6 +229,7 @@ pub(crate) fn config(dir: &Path) -> Config {
         },
         lifetimes: Lifetimes::default(),
         snapshot_hour: Duration::from_secs(3600),
+        closed_networks: Vec::new(),
     }
 }
 

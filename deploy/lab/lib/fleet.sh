@@ -147,7 +147,9 @@ table ip balancer {
   }
 }
 NFT
-  host_supervise balancer balancer bash "$LAB_CODE/lib/balancer-loop" "$NODES_DIR" "$RUN_DIR/healthy"
+  local health=$HEALTH_PORT
+  if is_bare; then health=ssh; fi
+  host_supervise balancer balancer bash "$LAB_CODE/lib/balancer-loop" "$NODES_DIR" "$RUN_DIR/healthy" "$health"
 }
 balancer_healthy() { cat "$RUN_DIR/healthy" 2>/dev/null || true; }
 balancer_has_all() { [[ $(balancer_healthy | tr ' ' '\n' | sort) == "$(known_nodes | sort)" ]]; }
@@ -200,6 +202,7 @@ export LAB_DIR="$LAB_DIR"
 export LAB_NODES="$(known_nodes | paste -sd' ')"
 export LAB_BALANCER="$BALANCER_ADDRESS"
 export LAB_IMAGE_DIR="$(image_dir)"
+export LAB_INTERNET="$INTERNET_ADDRESS"
 export LAB_SSH_CONFIG="$LAB_DIR/ssh_config"
 export LAB_COORDINATOR_SOCKET="$COORDINATOR_SOCKET"
 export LAB_CLIENTS="$(seq -s' ' -f '10.99.0.%g' $FIRST_CLIENT $LAST_CLIENT)"

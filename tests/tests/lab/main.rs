@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod accounts;
+mod adversary;
 mod backups;
 mod bad_input;
 mod crash;
@@ -14,12 +16,14 @@ mod lifetimes;
 mod limits;
 mod many;
 mod moves;
+mod network;
 mod nodes;
 mod snapshots;
 mod spot;
 mod views;
 
 use std::time::Instant;
+mod sshd;
 
 use containarium_tests::{lab::Lab, lab_check};
 

@@ -13,6 +13,8 @@ mod incus;
 mod instances;
 mod login;
 mod machine;
+mod passwd;
+mod policy;
 mod repair;
 mod sessions;
 mod snapshots;
@@ -20,7 +22,13 @@ mod sshd;
 mod system;
 mod usage;
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
+};
 
 use containarium_proto::{
     ids::{FleetId, Generation},
@@ -40,7 +48,10 @@ use tokio::{
 };
 
 use self::incus::Incus;
-use super::{Accounts, Activity, Export, ExportBody, Host, HostError, Instance, Network, StopMode, shape::Place};
+use super::{
+    AccountFailure, Accounts, Activity, Export, ExportBody, Host, HostError, Instance, Kept, Network, PolicyRules,
+    StopMode, shape::Place,
+};
 
 /// A container boots in a second; one of fifty that boot at once after a power cut, in a minute.
 const SSH: Duration = Duration::from_secs(120);
@@ -66,6 +77,10 @@ pub struct LinuxConfig {
     pub image_dir: Option<PathBuf>,
     /// Where Incus listens for other nodes while containers are copied, unless it listens already.
     pub copy_listen: String,
+    /// User ids that are ours to give to proxy accounts.
+    pub uids: RangeInclusive<u32>,
+    /// Where this machine's own sshd answers.
+    pub sshd: SocketAddr,
 }
 
 /// This machine.
@@ -76,6 +91,8 @@ pub struct LinuxHost {
     capacity: machine::Cache,
     /// One writer of passwd at a time.
     accounts: Mutex<()>,
+    sshd_rules: sshd::Rules,
+    policy: policy::InForce,
 }
 
 impl LinuxHost {
@@ -85,12 +102,19 @@ impl LinuxHost {
     /// No client can be made for the socket's path.
     pub fn new(config: LinuxConfig) -> Result<Self, HostError> {
         let incus = Incus::new(config.incus_socket.clone())?;
-        Ok(Self { config, incus, capacity: Mutex::default(), accounts: Mutex::default() })
+        Ok(Self {
+            config,
+            incus,
+            capacity: Mutex::default(),
+            accounts: Mutex::default(),
+            sshd_rules: sshd::Rules::default(),
+            policy: policy::InForce::default(),
+        })
     }
 }
 
-async fn greets(address: Ipv4Addr) -> bool {
-    let Ok(Ok(mut stream)) = timeout(SSH_CONNECT, TcpStream::connect((address, 22))).await else { return false };
+async fn greets(address: SocketAddr) -> bool {
+    let Ok(Ok(mut stream)) = timeout(SSH_CONNECT, TcpStream::connect(address)).await else { return false };
     let mut said = [0; GREETING.len()];
     matches!(timeout(SSH_GREETING, stream.read_exact(&mut said)).await, Ok(Ok(_))) && said == GREETING
 }
@@ -154,7 +178,7 @@ impl Host for LinuxHost {
 
     async fn wait_ssh(&self, address: Ipv4Addr) -> Result<(), HostError> {
         let answered = async {
-            while !greets(address).await {
+            while !greets((address, 22).into()).await {
                 sleep(SSH_PAUSE).await;
             }
         };
@@ -227,7 +251,7 @@ impl Host for LinuxHost {
     }
 
     async fn accounts(&self, fleet: FleetId) -> Result<Accounts, HostError> {
-        accounts::read(fleet).await
+        accounts::read(fleet)
     }
 
     async fn ensure_names(&self, accounts: &[Account]) -> Result<(), HostError> {
@@ -235,20 +259,40 @@ impl Host for LinuxHost {
         hosts::ensure(accounts).await
     }
 
-    async fn ensure_access_rules(&self) -> Result<(), HostError> {
+    async fn ensure_access_rules(&self) -> Result<Kept, HostError> {
         let _writing = self.accounts.lock().await;
         accounts::ensure_group().await?;
-        sshd::ensure_rules().await
+        self.sshd_rules.ensure().await
     }
 
-    async fn ensure_account(&self, fleet: FleetId, account: &Account) -> Result<(), HostError> {
-        let _writing = self.accounts.lock().await;
-        accounts::ensure(fleet, account).await
+    async fn access_problems(&self) -> Result<Vec<String>, HostError> {
+        self.sshd_rules.problems().await
     }
 
-    async fn remove_account(&self, fleet: FleetId, username: &str) -> Result<(), HostError> {
+    async fn ensure_accounts(&self, fleet: FleetId, accounts: &[Account]) -> Result<Vec<AccountFailure>, HostError> {
         let _writing = self.accounts.lock().await;
-        accounts::remove(fleet, username).await
+        accounts::ensure(fleet, accounts, &self.config.uids).await
+    }
+
+    async fn remove_accounts(
+        &self,
+        fleet: FleetId,
+        names: &BTreeSet<String>,
+    ) -> Result<Vec<AccountFailure>, HostError> {
+        let _writing = self.accounts.lock().await;
+        accounts::remove(fleet, names).await
+    }
+
+    async fn ensure_policy(&self, rules: &PolicyRules) -> Result<Kept, HostError> {
+        self.policy.ensure(rules, &self.config.network).await
+    }
+
+    async fn addresses(&self) -> Result<BTreeSet<Ipv4Addr>, HostError> {
+        machine::addresses().await
+    }
+
+    async fn ssh_answers(&self) -> bool {
+        greets(self.config.sshd).await
     }
 
     async fn snapshots(&self, name: &str) -> Result<Option<Snapshots>, HostError> {

@@ -79,6 +79,7 @@ pub(crate) struct State {
     pub(crate) nodes: Vec<v1::Node>,
     pub(crate) configures: Vec<v1::ConfigureNodeRequest>,
     pub(crate) lifetimes: Vec<v1::SetLifetimeRequest>,
+    pub(crate) allowed: Vec<v1::SetAllowFromRequest>,
     pub(crate) lists: Vec<v1::ListContainersRequest>,
     pub(crate) followed: Vec<v1::WatchEventsRequest>,
     pub(crate) usage_of: Vec<v1::ListUsageRequest>,
@@ -370,6 +371,17 @@ impl Fleet for Fake {
         state.lifetimes.push(request);
         let last = v1::Progress { container: Some(container), ..super::progress(1, 1, "set") };
         Ok(Response::new(played(vec![Step::say(last)])))
+    }
+
+    async fn set_allow_from(
+        &self,
+        request: Request<v1::SetAllowFromRequest>,
+    ) -> Result<Response<v1::SetAllowFromResponse>, Status> {
+        let request = request.into_inner();
+        let mut state = self.open()?;
+        let allow_from = request.allow_from.clone();
+        state.allowed.push(request);
+        Ok(Response::new(v1::SetAllowFromResponse { allow_from }))
     }
 
     async fn add_node(&self, _: Request<v1::AddNodeRequest>) -> Result<Response<v1::Node>, Status> {
