@@ -2,6 +2,7 @@
 //! make a valid value is refused with the name of the field.
 
 mod adopt;
+mod identity;
 mod usage;
 
 use std::{fmt::Display, net::Ipv4Addr, num::NonZeroU32, str::FromStr};
@@ -17,6 +18,7 @@ use crate::{
 };
 
 pub use adopt::{foreign_from_wire, foreign_to_wire, licence_from_wire, licence_to_wire};
+pub use identity::{host_from_wire, host_to_wire, identities_from_wire, identities_to_wire};
 pub use usage::{
     usage_from_wire, usage_of_from_wire, usage_of_to_wire, usage_sample_from_wire, usage_sample_to_wire, usage_to_wire,
 };
@@ -308,6 +310,7 @@ pub fn node_report_from_wire(report: &v1::NodeReport) -> Result<NodeReport, Conv
         access_revision: AccessRevision(report.access_revision),
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
+        identities: report.identities.as_ref().map(identities_from_wire).transpose()?,
     })
 }
 
@@ -328,6 +331,7 @@ pub fn node_report_to_wire(report: &NodeReport) -> v1::NodeReport {
         access_revision: report.access_revision.0,
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
+        identities: report.identities.as_ref().map(identities_to_wire),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod convert;
 pub mod cpu;
 pub mod error;
 pub mod factor;
+pub mod identity;
 pub mod ids;
 pub mod keys;
 pub mod labels;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cpu::Cpu,
+    identity::Identities,
     ids::{AccessRevision, ContainerId, FleetId, Generation, Term},
     keys::KeySet,
     names::{NodeName, Username},
@@ -213,6 +214,8 @@ pub struct NodeReport {
     pub foreign_users: Vec<String>,
     /// Problems for an operator.
     pub warnings: Vec<String>,
+    /// Who is who to ssh; none: an agent that knows no certificates.
+    pub identities: Option<Identities>,
 }
 
 /// A proxy-only account that a node must have.
