@@ -39,6 +39,8 @@ pub struct Timings {
     pub drift_every: Duration,
     /// Between looks at whether the containers are in use: one question to Incus for each of them.
     pub activity_every: Duration,
+    /// Between looks at who an sshd shows itself to be: a short connection to each.
+    pub identity_every: Duration,
 }
 
 impl Default for Timings {
@@ -51,6 +53,7 @@ impl Default for Timings {
             parallel: 8,
             drift_every: Duration::from_secs(60),
             activity_every: Duration::from_secs(60),
+            identity_every: Duration::from_secs(300),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
 
 use containarium_proto::{
     VERSION,
+    identity::{Host, HostIdentity, Identities},
     ids::{AccessRevision, ContainerId, Generation},
     names::NodeName,
     node::{ContainerReport, CopyOffer, Licence, NodeReport, Order},
@@ -59,6 +60,25 @@ struct Books {
     entries: BTreeMap<ContainerId, Entry>,
     facts: Facts,
     access: AccessRevision,
+    identities: Identities,
+}
+
+impl Books {
+    /// Of the node, and of those containers that an ssh can reach.
+    fn identities_of_running(&self) -> Identities {
+        let is_told = |of: &Host| match of {
+            Host::Node => true,
+            Host::Container(id) => self.entries.get(id).is_some_and(|entry| entry.observed == Observed::Running),
+        };
+        let told = self.identities.iter().filter(|(of, _)| is_told(of));
+        told.map(|(of, identity)| (*of, identity.clone())).collect()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let of_node = self.identities.get(&Host::Node).and_then(|identity| identity.as_ref().err());
+        let no_certificate = of_node.map(|why| format!("no host certificate: {why}"));
+        self.facts.warnings.iter().cloned().chain(no_certificate).collect()
+    }
 }
 
 /// Why an order was not accepted.
@@ -80,6 +100,8 @@ pub(crate) struct Ledger {
     revision: watch::Sender<u64>,
     /// Somebody has no task yet.
     pub(crate) unattended: Notify,
+    /// A container runs whose sshd nobody has looked at.
+    pub(crate) unidentified: Notify,
 }
 
 impl Ledger {
@@ -91,6 +113,7 @@ impl Ledger {
             books: Mutex::default(),
             revision: watch::Sender::new(1),
             unattended: Notify::new(),
+            unidentified: Notify::new(),
         }
     }
 
@@ -316,6 +339,9 @@ impl Ledger {
         if entry.observed != observed {
             entry.idle_since = None;
         }
+        if observed == Observed::Running {
+            self.unidentified.notify_one();
+        }
         entry.observed = observed;
         let now = self.bump(&books);
         if let Some(entry) = books.entries.get_mut(&order.id) {
@@ -343,6 +369,7 @@ impl Ledger {
         for (_, id) in absent.into_iter().take(surplus) {
             books.entries.remove(&id);
         }
+        books.identities.remove(&Host::Container(id));
         true
     }
 
@@ -374,10 +401,26 @@ impl Ledger {
         }
     }
 
+    /// Notes who an sshd shows itself to be, or why it cannot have a certificate.
+    pub(crate) fn set_identity(&self, of: Host, identity: Result<HostIdentity, String>) {
+        let mut books = self.books();
+        if books.identities.get(&of) != Some(&identity) {
+            books.identities.insert(of, identity);
+            self.bump(&books);
+        }
+    }
+
+    /// Whether the node's own identity is known, or why it has none.
+    pub(crate) fn knows_itself(&self) -> bool {
+        self.books().identities.contains_key(&Host::Node)
+    }
+
     /// The whole report; `None` until the node's network and size are known.
     pub(crate) fn report(&self) -> Option<NodeReport> {
         let books = self.books();
         let (capacity, network) = (books.facts.capacity?, books.facts.network?);
+        // Without it, the coordinator would take us for an agent that knows no certificates.
+        books.identities.get(&Host::Node)?;
         // Unknown is not reported: missing means nothing (I5), and nothing is what we know.
         let known = books.entries.iter().filter(|(_, entry)| entry.observed != Observed::Unknown);
         Some(NodeReport {
@@ -393,7 +436,8 @@ impl Ledger {
             images: books.facts.images.clone(),
             access_revision: books.access,
             foreign_users: books.facts.foreign_users.clone(),
-            warnings: books.facts.warnings.clone(),
+            warnings: books.warnings(),
+            identities: Some(books.identities_of_running()),
         })
     }
 }

@@ -6,6 +6,7 @@
 //!             ── SyncAccess ► access ───────────────────────────────────────────► Host ─► accounts, sshd
 //!                              ledger ◄─ watch (what was changed behind our back) ◄────── Host
 //!             ◄─ Observe ──── ledger ◄─ facts (capacity, images, network) ◄────── Host
+//!             ── InstallHostCertificate ► identity (who each sshd is) ◄─────────► Host ─► sshd
 //! ```
 
 mod access;
@@ -16,6 +17,7 @@ pub mod drift;
 mod error;
 mod facts;
 pub mod host;
+mod identity;
 mod ledger;
 mod membership;
 pub mod plan;

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
-    access::Access, config::Config, error::AgentError, facts, host::Host, ledger::Ledger, membership::Membership,
+    access::Access, config::Config, error::AgentError, facts, host::Host, identity,
+    ledger::Ledger, membership::Membership,
     service::Service, watch, worker::Worker,
 };
 
@@ -101,6 +102,7 @@ impl Tasks {
         tasks.spawn(async move { facts.run().await });
         let watch = watch::Watch::new(host.clone(), ledger.clone(), membership.clone(), config.timings.drift_every);
         tasks.spawn(async move { watch.run().await });
+        tasks.spawn(identity::Keeper::new(host.clone(), ledger.clone(), &config.timings).run());
         Self(tasks)
     }
 

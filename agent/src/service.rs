@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     access::Access,
     host::{Host, HostError, Power},
+    identity,
     ledger::{Ledger, Refused},
     membership::Membership,
     usage,
@@ -202,6 +203,19 @@ impl<H: Host> Agent for Service<H> {
         let failures = self.access.sync(sender.fleet, AccessRevision(request.revision), &accounts).await?;
         let failures = failures.into_iter().map(|(username, error)| v1::AccountFailure { username, error }).collect();
         Ok(Response::new(v1::AccessReport { revision: request.revision, failures }))
+    }
+
+    async fn install_host_certificate(
+        &self,
+        request: Request<v1::InstallHostCertificateRequest>,
+    ) -> Result<Response<v1::InstallHostCertificateResponse>, Status> {
+        let request = request.into_inner();
+        let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
+        let of = convert::host_from_wire(&request.container_id).map_err(invalid)?;
+        let certificate = request.certificate.parse().map_err(invalid)?;
+        self.membership.admit(sender).await?;
+        identity::install(&*self.host, &self.ledger, of, &certificate).await?;
+        Ok(Response::new(v1::InstallHostCertificateResponse {}))
     }
 
     async fn list_foreign(

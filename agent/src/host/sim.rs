@@ -3,6 +3,7 @@
 //! so that anyone can try a fleet on a laptop. It must never decide what an agent has to decide.
 
 mod fault;
+mod identity;
 mod inspect;
 mod instance;
 
@@ -14,6 +15,7 @@ use std::{
 };
 
 use containarium_proto::{
+    identity::{HostCertificate, HostIdentity},
     ids::FleetId,
     keys::KeySet,
     names::Username,
@@ -24,6 +26,7 @@ use containarium_proto::{
 use ipnet::Ipv4Net;
 
 pub use fault::Fault;
+pub use identity::SimSshd;
 pub use instance::{SimInstance, image_fingerprint};
 
 use fault::Faults;
@@ -51,6 +54,7 @@ struct Memory {
     uuids: u32,
     helper_missing: bool,
     activity: BTreeMap<String, Activity>,
+    sshd: SimSshd,
 }
 
 /// A simulated jump server. Clones share their memory.
@@ -85,6 +89,7 @@ impl SimHost {
             uuids: 0,
             helper_missing: false,
             activity: BTreeMap::new(),
+            sshd: SimSshd::default(),
         };
         Self {
             network: Network { cidr, gateway },
@@ -437,5 +442,17 @@ impl Host for SimHost {
             running.then(|| memory.activity.get(name).copied().unwrap_or_default())
         })
         .await
+    }
+
+    async fn identity(&self, of: Option<&Order>) -> Result<HostIdentity, HostError> {
+        self.look(|memory| identity::of(memory, of)).await?
+    }
+
+    async fn install_certificate(
+        &self,
+        of: Option<&Order>,
+        certificate: &HostCertificate,
+    ) -> Result<HostIdentity, HostError> {
+        self.effect(|memory| identity::install(memory, of, certificate)).await
     }
 }

@@ -6,6 +6,7 @@ mod copies;
 mod files;
 mod foreign;
 mod hosts;
+mod identity;
 mod images;
 mod incus;
 mod instances;
@@ -20,6 +21,7 @@ mod usage;
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use containarium_proto::{
+    identity::{HostCertificate, HostIdentity},
     ids::FleetId,
     keys::KeySet,
     names::Username,
@@ -235,5 +237,17 @@ impl Host for LinuxHost {
 
     async fn activity(&self, name: &str) -> Result<Option<Activity>, HostError> {
         self.read_activity(name).await
+    }
+
+    async fn identity(&self, of: Option<&Order>) -> Result<HostIdentity, HostError> {
+        self.read_identity(of).await
+    }
+
+    async fn install_certificate(
+        &self,
+        of: Option<&Order>,
+        certificate: &HostCertificate,
+    ) -> Result<HostIdentity, HostError> {
+        self.write_certificate(of, certificate).await
     }
 }

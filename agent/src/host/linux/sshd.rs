@@ -61,13 +61,13 @@ pub(super) async fn ensure_rules() -> Result<(), HostError> {
 }
 
 /// `sshd -t` over the whole configuration: a file that stops sshd from starting locks everyone out.
-async fn check() -> Result<(), HostError> {
+pub(super) async fn check() -> Result<(), HostError> {
     // sshd -t wants its privilege separation folder, which only exists once sshd was started.
     fs::create_dir_all("/run/sshd").await.map_err(|error| files::error("making", Path::new("/run/sshd"), &error))?;
     system::run("/usr/sbin/sshd", &["-t"], CHECK).await
 }
 
-async fn reload() -> Result<(), HostError> {
+pub(super) async fn reload() -> Result<(), HostError> {
     if Path::new("/run/systemd/system").exists() {
         return system::run("systemctl", &["reload", "ssh"], CHECK).await;
     }

@@ -9,6 +9,7 @@ use containarium_proto::{
     spec::Fingerprint,
 };
 
+use super::SimSshd;
 use crate::host::{
     Instance, Power, Stamp,
     shape::{self, Place, Shape},
@@ -37,11 +38,13 @@ pub struct SimInstance {
     pub data: String,
     /// Passes of a copy that were offered and not cleared.
     pub offered: BTreeSet<CopyPass>,
+    /// Its ssh server.
+    pub sshd: SimSshd,
 }
 
 impl SimInstance {
     pub(super) fn new(seen: Instance, data: String) -> Self {
-        Self { seen, logins: BTreeMap::new(), boots: 0, data, offered: BTreeSet::new() }
+        Self { seen, logins: BTreeMap::new(), boots: 0, data, offered: BTreeSet::new(), sshd: SimSshd::default() }
     }
 }
 
