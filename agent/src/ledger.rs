@@ -1,6 +1,8 @@
 //! What was ordered and what is seen, container by container, with the facts of the node: everything that Observe
 //! reports. In memory only: after a restart it is read back from the instances. It must never touch the host.
 
+mod identities;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,7 +11,7 @@ use std::{
 
 use containarium_proto::{
     VERSION,
-    identity::{Host, HostIdentity, Identities},
+    identity::{Host, Identities},
     ids::{AccessRevision, ContainerId, Generation},
     names::NodeName,
     node::{ContainerReport, CopyOffer, Licence, NodeReport, Order},
@@ -61,24 +63,6 @@ struct Books {
     facts: Facts,
     access: AccessRevision,
     identities: Identities,
-}
-
-impl Books {
-    /// Of the node, and of those containers that an ssh can reach.
-    fn identities_of_running(&self) -> Identities {
-        let is_told = |of: &Host| match of {
-            Host::Node => true,
-            Host::Container(id) => self.entries.get(id).is_some_and(|entry| entry.observed == Observed::Running),
-        };
-        let told = self.identities.iter().filter(|(of, _)| is_told(of));
-        told.map(|(of, identity)| (*of, identity.clone())).collect()
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        let of_node = self.identities.get(&Host::Node).and_then(|identity| identity.as_ref().err());
-        let no_certificate = of_node.map(|why| format!("no host certificate: {why}"));
-        self.facts.warnings.iter().cloned().chain(no_certificate).collect()
-    }
 }
 
 /// Why an order was not accepted.
@@ -399,20 +383,6 @@ impl Ledger {
             books.access = revision;
             self.bump(&books);
         }
-    }
-
-    /// Notes who an sshd shows itself to be, or why it cannot have a certificate.
-    pub(crate) fn set_identity(&self, of: Host, identity: Result<HostIdentity, String>) {
-        let mut books = self.books();
-        if books.identities.get(&of) != Some(&identity) {
-            books.identities.insert(of, identity);
-            self.bump(&books);
-        }
-    }
-
-    /// Whether the node's own identity is known, or why it has none.
-    pub(crate) fn knows_itself(&self) -> bool {
-        self.books().identities.contains_key(&Host::Node)
     }
 
     /// The whole report; `None` until the node's network and size are known.

@@ -16,9 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
-    access::Access, config::Config, error::AgentError, facts, host::Host, identity,
-    ledger::Ledger, membership::Membership,
-    service::Service, watch, worker::Worker,
+    access::Access, config::Config, error::AgentError, facts, host::Host, identity, ledger::Ledger,
+    membership::Membership, service::Service, watch, worker::Worker,
 };
 
 /// A peer that lost power is noticed after this and its long polls are freed.

@@ -143,6 +143,9 @@ pub struct Timings {
     /// A reign deletes nothing for its age before this: an operator who starts a coordinator with a wrong clock, or on
     /// an old database, has time to see it.
     pub delete_settle: Duration,
+    /// Life of a host certificate. Short enough that a stolen host key ends with the month, long enough that a node may
+    /// be away for a third of it.
+    pub host_certificate_validity: Duration,
 }
 
 impl Default for Timings {
@@ -161,6 +164,7 @@ impl Default for Timings {
             image_patience: Duration::from_secs(30),
             lifetimes_every: Duration::from_secs(30),
             delete_settle: Duration::from_secs(60),
+            host_certificate_validity: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }

@@ -15,6 +15,7 @@ mod clock;
 mod config;
 mod ending;
 mod error;
+mod identity;
 mod image;
 mod images;
 mod leader;

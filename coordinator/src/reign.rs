@@ -125,6 +125,7 @@ impl Reign {
         for live in self.lives.read().unwrap_or_else(PoisonError::into_inner).values() {
             live.orders_changed.notify_one();
             live.accounts_changed.notify_one();
+            live.identities_changed.notify_one();
         }
         self.wake_streams();
     }

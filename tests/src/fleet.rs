@@ -2,6 +2,7 @@
 //! simulated hosts below them. Each process has its own runtime, so that ending it ends everything at once, as
 //! kill -9 does. Blocking calls, so that scenarios read as sentences.
 
+mod identities;
 mod lifetimes;
 mod nodes;
 
@@ -87,6 +88,8 @@ pub struct Fleet {
     address: SocketAddr,
     coordinator: Option<Process>,
     pub(crate) caller: Runtime,
+    /// Of a coordinator that starts from now on.
+    pub host_certificate_validity: Duration,
 }
 
 impl Fleet {
@@ -111,7 +114,8 @@ impl Fleet {
         let node = |(name, host)| Node { name, host, address: nowhere, agent: None };
         let caller = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let nodes = names.into_iter().zip(hosts).map(node).collect();
-        let mut fleet = Self { nodes, dir, address: nowhere, coordinator: None, caller };
+        let host_certificate_validity = Duration::from_secs(3600);
+        let mut fleet = Self { nodes, dir, address: nowhere, coordinator: None, caller, host_certificate_validity };
         for index in 0..fleet.nodes.len() {
             fleet.start_agent(index);
         }
@@ -152,6 +156,7 @@ impl Fleet {
                 retry_max: Duration::from_millis(100),
                 drift_every: Duration::from_millis(50),
                 activity_every: Duration::from_millis(50),
+                identity_every: Duration::from_millis(50),
                 ..containarium_agent::Timings::default()
             },
         };
@@ -208,6 +213,7 @@ impl Fleet {
                 image_patience: Duration::from_millis(100),
                 lifetimes_every: Duration::from_millis(100),
                 delete_settle: Duration::from_millis(300),
+                host_certificate_validity: self.host_certificate_validity,
             },
             lifetimes: lifetimes::short(),
         };

@@ -209,13 +209,16 @@ impl v1::fleet_server::Fleet for FleetService {
 
     #[tracing::instrument(skip_all)]
     async fn get_fleet(&self, _: Request<v1::GetFleetRequest>) -> Result<Response<v1::FleetInfo>, Status> {
-        let fleet = self.reign.store.reader().await?.fleet().await?;
+        let mut reader = self.reign.store.reader().await?;
+        let fleet = reader.fleet().await?;
+        let authorities = reader.authorities().await?;
         Ok(Response::new(v1::FleetInfo {
             fleet_id: fleet.id.to_string(),
             version: VERSION.to_owned(),
             jump_address: self.reign.config.jump_address.clone().unwrap_or_default(),
             access_revision: fleet.access_revision.0,
             term: fleet.term.0,
+            ssh_authorities: authorities.iter().map(|authority| authority.key.to_string()).collect(),
         }))
     }
 

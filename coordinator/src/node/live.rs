@@ -90,6 +90,7 @@ pub(crate) struct NodeLive {
     pub(crate) name: NodeName,
     pub(crate) orders_changed: Notify,
     pub(crate) accounts_changed: Notify,
+    pub(crate) identities_changed: Notify,
     state: Mutex<State>,
 }
 
@@ -111,7 +112,8 @@ impl NodeLive {
             ahead_of_us: Vec::new(),
         };
         let state = Mutex::new(State { health: Health::new(), sight });
-        Self { name, orders_changed: Notify::new(), accounts_changed: Notify::new(), state }
+        let (orders_changed, accounts_changed, identities_changed) = (Notify::new(), Notify::new(), Notify::new());
+        Self { name, orders_changed, accounts_changed, identities_changed, state }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

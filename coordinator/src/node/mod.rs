@@ -4,11 +4,13 @@
 //! ```text
 //!            ┌► observe ── long poll ─► record (durable) ─► live (memory) ─┐
 //! node row ──┼► orders ◄── wake-up ──────────────────────────────────────┤
-//!            └► accounts ◄─ wake-up ─────────────────────────────────────┘
+//!            ├► accounts ◄─ wake-up ─────────────────────────────────────┤
+//!            └► identities ◄─ wake-up ───────────────────────────────────┘
 //! ```
 
 mod accounts;
 mod client;
+mod identities;
 pub(crate) mod live;
 mod observe;
 mod orders;
@@ -63,6 +65,7 @@ impl Drivers {
                 observe::run(&reign, &live, &calls),
                 orders::run(&reign, &live, &calls),
                 accounts::run(&reign, &live, &calls),
+                identities::run(&reign, &live, &calls),
             );
             drop(guard);
         };

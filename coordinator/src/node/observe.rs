@@ -63,6 +63,7 @@ async fn take_in(reign: &Reign, live: &NodeLive, report: NodeReport) -> Result<(
     // Orders and accounts are planned anew from what the node says; both are no-ops when nothing is lacking.
     live.orders_changed.notify_one();
     live.accounts_changed.notify_one();
+    live.identities_changed.notify_one();
     reign.wake_streams();
     Ok(())
 }

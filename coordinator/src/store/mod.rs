@@ -5,11 +5,12 @@
 //! lease ── one row, locked first by every write: fence and queue in one
 //! fleet ── id, access revision       node ── address, policy, last facts
 //! container ── one per user ──1:n── placement ── (desired, generation) per node     event ── what changed
-//!     └─0:1─ move ── from where to where, and how far
+//!     └─0:1─ move ── from where to where, and how far           ssh_authority ── signs host certificates
 //! ```
 //! Reading needs nothing ([`Reader`]); changing needs a [`WriteTx`], and that needs a [`Fence`] (I9). It must never
 //! decide anything: which node, which phase, whether to delete is for the pure modules.
 
+mod authorities;
 mod containers;
 mod events;
 mod lease;
@@ -31,6 +32,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, watch};
 
+pub(crate) use authorities::AuthorityState;
 pub(crate) use events::{Event, EventKind};
 pub(crate) use lease::Fence;
 pub(crate) use lifetimes::{Lifetime, Ttl};
@@ -150,6 +152,7 @@ fn migrator() -> Migrator {
         one(5, "lifetime", include_str!("../../migrations/0005_lifetime.sql")),
         one(7, "drift", include_str!("../../migrations/0007_drift.sql")),
         one(8, "default_image", include_str!("../../migrations/0008_default_image.sql")),
+        one(12, "host_ca", include_str!("../../migrations/0012_host_ca.sql")),
     ])
 }
 

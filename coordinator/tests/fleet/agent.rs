@@ -210,6 +210,8 @@ impl Node {
             access_revision: *self.access_revision.lock().unwrap(),
             foreign_users: self.foreign.lock().unwrap().clone(),
             warnings: Vec::new(),
+            // An agent of before there were certificates.
+            identities: None,
         }
     }
 }
@@ -245,6 +247,13 @@ impl Agent for Service {
         &self,
         _: Request<v1::WithdrawCopyRequest>,
     ) -> Result<Response<v1::WithdrawCopyResponse>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn install_host_certificate(
+        &self,
+        _: Request<v1::InstallHostCertificateRequest>,
+    ) -> Result<Response<v1::InstallHostCertificateResponse>, Status> {
         Err(Status::unimplemented("no test here asks for it"))
     }
 

@@ -64,6 +64,7 @@ fn identity(key: HostKey, shown: Option<HostCertificate>) -> HostIdentity {
 
 /// Reads the line of a key file.
 fn parsed(whose: &str, text: Option<&str>) -> Result<HostKey, HostError> {
-    let text = text.ok_or_else(|| HostError::permanent(format!("{whose} has no {KEY}: make it with 'ssh-keygen -A'")))?;
+    let text =
+        text.ok_or_else(|| HostError::permanent(format!("{whose} has no {KEY}: make it with 'ssh-keygen -A'")))?;
     text.parse().map_err(|error| HostError::permanent(format!("{whose}: {KEY}: {error}")))
 }

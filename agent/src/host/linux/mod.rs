@@ -70,7 +70,7 @@ pub struct LinuxHost {
     config: LinuxConfig,
     incus: Incus,
     capacity: machine::Cache,
-    /// One writer of passwd at a time.
+    /// One writer of passwd, and of sshd's configuration, at a time.
     accounts: Mutex<()>,
 }
 
@@ -248,6 +248,8 @@ impl Host for LinuxHost {
         of: Option<&Order>,
         certificate: &HostCertificate,
     ) -> Result<HostIdentity, HostError> {
+        // One writer of sshd's configuration at a time.
+        let _writing = self.accounts.lock().await;
         self.write_certificate(of, certificate).await
     }
 }

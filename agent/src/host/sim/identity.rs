@@ -36,7 +36,7 @@ fn sshd<'m>(memory: &'m mut Memory, of: Option<&Order>) -> Result<&'m mut SimSsh
 }
 
 fn identity(sshd: &SimSshd) -> Result<HostIdentity, HostError> {
-    let key = sshd.key.clone().ok_or_else(|| HostError::permanent("it has no host key"))?;
+    let key = sshd.key.clone().ok_or_else(|| HostError::permanent("this machine has no host key"))?;
     let shown = sshd.certificate.as_ref().filter(|certificate| certificate.is_of(&key));
     Ok(HostIdentity { certificate: shown.map(HostCertificate::facts), key })
 }

@@ -1,0 +1,184 @@
+//! Host certificates on the simulated fleet: whoever has the exported files is never asked and never wrongly refused,
+//! whatever is moved, rebuilt, killed or renewed.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use containarium_agent::host::{
+    Power,
+    sim::{Fault, SimHost},
+};
+use containarium_proto::{
+    identity::{Authority, HostKey, Window},
+    v1,
+};
+use containarium_tests::{
+    fleet::{Fleet, eventually},
+    invariants::settle,
+};
+
+#[test]
+fn a_create_is_done_when_ssh_asks_nothing_and_the_files_outlive_moves_and_rebuilt_servers() {
+    let mut fleet = Fleet::of_nodes(3);
+    let trust = fleet.trust();
+    fleet.create(v1::CreateContainerRequest { node: "jump-1".into(), ..Fleet::request("alice") }).unwrap();
+    assert_eq!(fleet.refused(&trust, "alice"), [""; 0], "right when the create says that it is done");
+
+    fleet.move_to("alice", "jump-2").unwrap();
+    eventually("after a move, by its name", || fleet.refused(&trust, "alice").is_empty());
+
+    let before = fleet.nodes[1].host.sshd().key;
+    fleet.kill_agent(1);
+    fleet.nodes[1].host.rebuild();
+    assert_ne!(fleet.nodes[1].host.sshd().key, before);
+    assert_eq!(fleet.refused(&trust, "alice"), ["jump-2"], "a key that nobody has certified");
+    std::fs::remove_dir_all(fleet.state_dir(1)).unwrap();
+    fleet.start_agent(1);
+    eventually("the rebuilt server is known again", || fleet.refused(&trust, "alice").is_empty());
+    let key = fleet.nodes[1].host.sshd().key.unwrap().fingerprint();
+    eventually("it is told", || {
+        fleet.events("jump-2").iter().any(|e| e.kind == "node.certified" && e.message.contains(&key))
+    });
+
+    fleet.kill_coordinator();
+    fleet.start_coordinator();
+    assert_eq!(fleet.trust(), trust, "a coordinator that comes back signs with the same key");
+    fleet.create(Fleet::request("bob")).unwrap();
+    assert_eq!(fleet.refused(&trust, "bob"), [""; 0]);
+    settle(&fleet);
+}
+
+#[test]
+fn certificates_are_renewed_before_they_end() {
+    let mut fleet = Fleet::of_nodes(2);
+    fleet.kill_coordinator();
+    fleet.host_certificate_validity = Duration::from_secs(6);
+    fleet.start_coordinator();
+    let trust = fleet.trust();
+    fleet.create(v1::CreateContainerRequest { node: "jump-1".into(), ..Fleet::request("alice") }).unwrap();
+    // Those of the hour before hold for longer than any of ours: they are not touched.
+    let long = ends(&fleet)[0];
+    for sshd in [None, Some("alice-container")] {
+        fleet.nodes[0].host.change_sshd(sshd, |sshd| sshd.certificate = None);
+    }
+    eventually("short ones are there", || {
+        let ends = ends(&fleet);
+        ends.len() == 3 && ends[0] < long && ends[2] < long
+    });
+    let first = ends(&fleet);
+    eventually("each was renewed twice, and never was anybody refused", || {
+        assert_eq!(fleet.refused(&trust, "alice"), [""; 0]);
+        let now = ends(&fleet);
+        now[0] >= first[0] + 6 && now[2] >= first[2] + 6
+    });
+    assert_eq!(ends(&fleet)[1], first[1], "what is good for long is left alone");
+}
+
+/// When the certificates of both servers and of alice's machine end, of those that have one.
+fn ends(fleet: &Fleet) -> Vec<u64> {
+    let inside = fleet.nodes[0].host.instances_now()["alice-container"].sshd.clone();
+    let all = fleet.nodes.iter().map(|node| node.host.sshd()).chain([inside]);
+    all.filter_map(|sshd| Some(sshd.certificate?.facts().valid_before)).collect()
+}
+
+#[test]
+fn what_a_stranger_put_there_is_replaced_and_a_new_key_certified() {
+    let fleet = Fleet::of_nodes(1);
+    let trust = fleet.trust();
+    fleet.create(Fleet::request("alice")).unwrap();
+    let host = &fleet.nodes[0].host;
+    // Another authority's certificate, of the right key and for the right names.
+    let key = host.sshd().key.unwrap();
+    let names = host.sshd().certificate.unwrap().facts().principals;
+    assert!(names.contains("jump-1") && names.contains("jump.example") && names.iter().any(|n| n.starts_with("jump.")));
+    let foreign = Authority::generate().sign(&key, &names, Window { after: 0, before: u64::MAX >> 2 }).unwrap();
+    host.change_sshd(None, |sshd| sshd.certificate = Some(foreign));
+    eventually("ours is back", || fleet.refused(&trust, "alice").is_empty());
+    // Its user is root in the machine and makes a new key.
+    host.change_sshd(Some("alice-container"), |sshd| sshd.key = Some(HostKey::simulated()));
+    assert_eq!(fleet.refused(&trust, "alice"), ["alice-container"]);
+    eventually("the new key is certified", || fleet.refused(&trust, "alice").is_empty());
+    let facts = host.instances_now()["alice-container"].sshd.certificate.clone().unwrap().facts();
+    let address = fleet.list()[0].address.clone();
+    assert!(facts.principals.contains("alice-container") && facts.principals.contains(&address));
+    assert!(facts.principals.is_disjoint(&names), "never a name of a jump server");
+}
+
+#[test]
+fn who_cannot_have_a_certificate_holds_nobody_up_and_is_told() {
+    let fleet = Fleet::of_nodes(2);
+    let trust = fleet.trust();
+    fleet.nodes[1].host.change_sshd(None, |sshd| sshd.key = None);
+    eventually("the server warns", || {
+        fleet.node("jump-2").warnings.iter().any(|w| w == "no host certificate: this machine has no host key")
+    });
+    let last = fleet.create(Fleet::request("alice")).unwrap();
+    assert!(!last.pending && last.message.contains("this machine has no host key"), "{last:?}");
+    assert_eq!(fleet.refused(&trust, "alice"), ["jump-2"]);
+    fleet.nodes[1].host.change_sshd(None, |sshd| sshd.key = Some(HostKey::simulated()));
+    eventually("it is certified", || fleet.refused(&trust, "alice").is_empty());
+    eventually("and warns no more", || fleet.node("jump-2").warnings.is_empty());
+}
+
+/// From nothing to a machine that ssh reaches, with an agent that dies around its k-th effect: every k until it is not
+/// reached. Its first effect is its own certificate, its last the container's.
+#[test]
+fn an_agent_that_dies_around_any_effect_ends_with_the_right_certificates() {
+    let mut cases = 0;
+    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::DiskFull] {
+        for k in 1.. {
+            let host = SimHost::new("10.100.1.0/24".parse().unwrap());
+            host.plan_fault(fault(k));
+            let mut fleet = Fleet::of(vec![host]);
+            let trust = fleet.trust();
+            let request = Fleet::request("alice");
+            let create = fleet.create_in_background(request.clone());
+            eventually("the fault, or the end", || fleet.nodes[0].host.is_down() || create.is_finished());
+            if fleet.nodes[0].host.is_down() {
+                fleet.kill_agent(0);
+                // Half of the time the boot disk is lost with it.
+                if k % 2 == 0 {
+                    fleet.nodes[0].host.rebuild();
+                    std::fs::remove_dir_all(fleet.state_dir(0)).unwrap();
+                }
+            }
+            let happened = fleet.nodes[0].host.revive();
+            if fleet.agent_is_dead(0) {
+                fleet.start_agent(0);
+            }
+            // Refused for want of a server that answers, if the first effect of all was the last.
+            if fleet.join(create).is_err() {
+                fleet.create(request).unwrap();
+            }
+            eventually(&format!("case {k} is well"), || fleet.refused(&trust, "alice").is_empty());
+            settle(&fleet);
+            if !happened {
+                break;
+            }
+            cases += 1;
+        }
+    }
+    println!("{cases} cases");
+    assert!(cases >= 15, "{cases}");
+}
+
+/// The coordinator dies between the machine's start and its certificate.
+#[test]
+fn a_coordinator_that_dies_on_the_way_signs_when_it_is_back() {
+    let slow = SimHost::new("10.100.1.0/24".parse().unwrap()).with_latency(Duration::from_millis(100));
+    let mut fleet = Fleet::of(vec![slow]);
+    let trust = fleet.trust();
+    let request = Fleet::request("alice");
+    let create = fleet.create_in_background(request.clone());
+    eventually("it has started", || {
+        fleet.nodes[0].host.instances_now().values().any(|instance| instance.seen.power == Power::Running)
+    });
+    fleet.kill_coordinator();
+    assert_eq!(fleet.nodes[0].host.instances_now()["alice-container"].sshd.certificate, None);
+    assert!(fleet.join(create).is_err());
+    fleet.start_coordinator();
+    fleet.create(request).unwrap();
+    assert_eq!(fleet.refused(&trust, "alice"), [""; 0]);
+    settle(&fleet);
+}
