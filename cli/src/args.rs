@@ -3,6 +3,7 @@
 mod adopt;
 mod lifetime;
 mod node;
+mod ssh;
 mod views;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
@@ -20,6 +21,7 @@ pub use self::{
     adopt::Adopt,
     lifetime::{Limit, Set, Switch},
     node::{NodeLabel, NodeSet},
+    ssh::{Ssh, SshConfig, Sync},
     views::{Top, TopSort},
 };
 
@@ -100,6 +102,11 @@ pub enum Command {
     Key(Key),
     /// Print what belongs into ~/.ssh/config.
     Export(Export),
+    /// Log in to a machine with OpenSSH's own client.
+    Ssh(Ssh),
+    /// Keep ssh's configuration in step with the machines.
+    #[command(subcommand)]
+    SshConfig(SshConfig),
     /// The servers of the fleet.
     #[command(subcommand)]
     Node(Node),
@@ -359,6 +366,10 @@ pub struct Export {
     /// Write to this file, mode 0600, in place of standard output.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Where the fleet's key for host certificates is written, for ssh to know its hosts by; without it,
+    /// ~/.ssh/containarium/known_hosts.
+    #[arg(long, value_name = "FILE")]
+    pub known_hosts: Option<PathBuf>,
 }
 
 /// Servers.

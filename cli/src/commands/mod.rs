@@ -18,6 +18,8 @@ mod protect;
 mod repair;
 mod resize;
 mod set;
+mod ssh;
+mod ssh_config;
 mod top;
 mod version;
 mod watch;
@@ -26,7 +28,7 @@ use clap::CommandFactory;
 use containarium_proto::v1::PowerAction;
 
 use crate::{
-    args::{Args, Cert, Command},
+    args::{Args, Cert, Command, SshConfig},
     client::Client,
     errors::Failure,
     output,
@@ -52,6 +54,8 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Set(set) => set::run(&client()?, format, set).await,
         Command::Key(key) => key::run(&args.global, key).await,
         Command::Export(export) => export::run(&args.global, export).await,
+        Command::Ssh(wanted) => ssh::run(&args.global, wanted).await,
+        Command::SshConfig(SshConfig::Sync(wanted)) => ssh_config::sync(&args.global, wanted).await,
         Command::Image(image) => image::run(&client()?, format, image).await,
         Command::Node(node) => node::run(&client()?, format, node).await,
         Command::Events(events) if events.follow => events::follow(&client()?, &args.global, events).await,

@@ -14,6 +14,7 @@ mod nodes;
 mod program;
 mod refusals;
 mod repair;
+mod ssh;
 mod support;
 mod top;
 mod watch;

@@ -41,6 +41,8 @@ impl<T> Step<T> {
 pub(crate) struct State {
     pub(crate) containers: Vec<v1::Container>,
     pub(crate) jump_address: String,
+    /// Keys that sign host certificates; none: an older coordinator.
+    pub(crate) authorities: Vec<String>,
     /// What it answers about any one container, in place of the truth.
     pub(crate) info: Option<v1::Container>,
     /// The answer to everything, if there is one.
@@ -369,8 +371,14 @@ impl Fleet for Fake {
     }
 
     async fn get_fleet(&self, _: Request<v1::GetFleetRequest>) -> Result<Response<v1::FleetInfo>, Status> {
-        let jump_address = self.open()?.jump_address.clone();
-        Ok(Response::new(v1::FleetInfo { jump_address, ..v1::FleetInfo::default() }))
+        let state = self.open()?;
+        let (jump_address, ssh_authorities) = (state.jump_address.clone(), state.authorities.clone());
+        Ok(Response::new(v1::FleetInfo {
+            jump_address,
+            ssh_authorities,
+            fleet_id: super::FLEET.to_owned(),
+            ..v1::FleetInfo::default()
+        }))
     }
 
     async fn repair_container(
