@@ -21,7 +21,7 @@ pub use self::{
     adopt::Adopt,
     lifetime::{Limit, Set, Switch},
     node::{NodeLabel, NodeSet},
-    ssh::{Ssh, SshConfig, Sync},
+    ssh::{Ssh, SshCa, SshConfig, Sync},
     views::{Top, TopSort},
 };
 
@@ -107,6 +107,9 @@ pub enum Command {
     /// Keep ssh's configuration in step with the machines.
     #[command(subcommand)]
     SshConfig(SshConfig),
+    /// The keys that ssh knows the fleet's servers and machines by.
+    #[command(subcommand)]
+    SshCa(SshCa),
     /// The servers of the fleet.
     #[command(subcommand)]
     Node(Node),

@@ -10,11 +10,12 @@ use containarium_agent::host::{
     sim::{Fault, SimHost},
 };
 use containarium_proto::{
+    error::Reason,
     identity::{Authority, HostKey, Window},
     v1,
 };
 use containarium_tests::{
-    fleet::{Fleet, eventually},
+    fleet::{Fleet, eventually, refusal},
     invariants::settle,
 };
 
@@ -180,5 +181,54 @@ fn a_coordinator_that_dies_on_the_way_signs_when_it_is_back() {
     fleet.start_coordinator();
     fleet.create(request).unwrap();
     assert_eq!(fleet.refused(&trust, "alice"), [""; 0]);
+    settle(&fleet);
+}
+
+#[test]
+fn one_authority_follows_another_and_nobody_is_locked_out() {
+    use v1::{
+        AuthorityState::{Active, Last, Next},
+        change_ssh_authority_request::Change,
+    };
+    let mut fleet = Fleet::of_nodes(2);
+    fleet.create(Fleet::request("alice")).unwrap();
+    let old = fleet.trust();
+    let first = fleet.authorities()[&Active].clone();
+    for _ in 0..2 {
+        fleet.change_authority(Change::Prepare(v1::PrepareAuthority {}), false).unwrap();
+    }
+    let second = fleet.authorities()[&Next].clone();
+    assert_eq!(fleet.refused(&old, "alice"), [""; 0], "who has not looked is not concerned yet");
+    // Everybody exports anew, and trusts both.
+    let both = fleet.trust();
+    let unknown = fleet.change_authority(Change::Use("SHA256:x".into()), false).unwrap_err();
+    assert_eq!(refusal(&unknown).reason, Reason::NotFound);
+    for forgotten in [&first, &second] {
+        let outcome = fleet.change_authority(Change::Forget(forgotten.clone()), true);
+        // The one that signs is never forgotten; the next one may be, and another is made.
+        assert_eq!(outcome.is_err(), *forgotten == first);
+    }
+    assert_eq!(fleet.refused(&both, "alice"), [""; 0]);
+    fleet.change_authority(Change::Prepare(v1::PrepareAuthority {}), false).unwrap();
+    let (second, both) = (fleet.authorities()[&Next].clone(), fleet.trust());
+    fleet.kill_agent(1);
+    fleet.until_node("jump-2", v1::Availability::Offline);
+    for _ in 0..2 {
+        fleet.change_authority(Change::Use(second.clone()), false).unwrap();
+    }
+    assert_eq!(fleet.authorities(), [(Active, second.clone()), (Last, first.clone())].into());
+    let signed_by = |fleet: &Fleet, index: usize| fleet.nodes[index].host.sshd().certificate.unwrap().facts().authority;
+    eventually("jump-1 has a new one, and nobody was refused", || {
+        assert_eq!(fleet.refused(&both, "alice"), [""; 0]);
+        signed_by(&fleet, 0) == second
+    });
+    let early = fleet.change_authority(Change::Forget(first.clone()), false).unwrap_err();
+    assert!(early.message().contains("jump-2 does not answer"), "{early:?}");
+    fleet.start_agent(1);
+    eventually("jump-2 has one too", || signed_by(&fleet, 1) == second);
+    eventually("the old one can be forgotten", || fleet.change_authority(Change::Forget(first.clone()), false).is_ok());
+    assert_eq!(fleet.authorities(), [(Active, second)].into());
+    assert_eq!(fleet.refused(&fleet.trust(), "alice"), [""; 0]);
+    assert_eq!(fleet.refused(&both, "alice"), [""; 0], "who trusts one too many is not refused");
     settle(&fleet);
 }

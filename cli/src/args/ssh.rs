@@ -67,3 +67,25 @@ impl Sync {
         if self.include { Some(true) } else { self.no_include.then_some(false) }
     }
 }
+
+/// The keys that sign host certificates.
+#[derive(Debug, Subcommand)]
+pub enum SshCa {
+    /// The key that signs, the one that will, and the one that did: ssh trusts all three.
+    List,
+    /// Make the next key. Nothing is signed with it before 'use'.
+    Prepare,
+    /// Sign with the next key from now on, when everybody trusts it: after an export or 'ssh-config sync'.
+    Use {
+        /// SHA256:..., as 'list' prints it.
+        fingerprint: String,
+    },
+    /// Trust the last key no more, or give up the next one.
+    Forget {
+        /// SHA256:..., as 'list' prints it.
+        fingerprint: String,
+        /// Also while servers show certificates of it, or do not answer: ssh refuses those until they have another.
+        #[arg(long)]
+        force: bool,
+    },
+}

@@ -19,6 +19,7 @@ mod repair;
 mod resize;
 mod set;
 mod ssh;
+mod ssh_ca;
 mod ssh_config;
 mod top;
 mod version;
@@ -55,6 +56,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Key(key) => key::run(&args.global, key).await,
         Command::Export(export) => export::run(&args.global, export).await,
         Command::Ssh(wanted) => ssh::run(&args.global, wanted).await,
+        Command::SshCa(command) => ssh_ca::run(&client()?, format, command).await,
         Command::SshConfig(SshConfig::Sync(wanted)) => ssh_config::sync(&args.global, wanted).await,
         Command::Image(image) => image::run(&client()?, format, image).await,
         Command::Node(node) => node::run(&client()?, format, node).await,

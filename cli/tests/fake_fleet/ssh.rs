@@ -210,3 +210,25 @@ fn ssh_refuses_what_can_never_work_and_says_when_there_is_no_ssh() {
     let outcome = at_home(&fleet, "ssh alice").env("PATH", "/nonexistent").run();
     assert!(outcome.error(127).contains("no 'ssh'") && outcome.stderr.contains("openssh-client"), "{outcome:?}");
 }
+
+#[test]
+fn the_authorities_are_listed_and_each_step_of_a_change_is_asked_for_by_name() {
+    use v1::change_ssh_authority_request::Change;
+    let fleet = fleet();
+    let json: serde_json::Value = serde_json::from_str(&fleet.cli("ssh-ca list -o json").run().ok()).unwrap();
+    let expected = serde_json::json!([{"state": "active", "fingerprint": "SHA256:abc", "public_key": AUTHORITY}]);
+    assert_eq!(json["authorities"], expected);
+    for line in ["ssh-ca prepare", "ssh-ca use SHA256:x", "ssh-ca forget SHA256:y --force"] {
+        assert!(fleet.cli(line).run().ok().starts_with("active  SHA256:abc  ssh-ed25519 "), "{line}");
+    }
+    let asked: Vec<_> = fleet.state().authority_changes.iter().map(|c| (c.change.clone().unwrap(), c.force)).collect();
+    let steps = [
+        (Change::Prepare(v1::PrepareAuthority {}), false),
+        (Change::Use("SHA256:x".into()), false),
+        (Change::Forget("SHA256:y".into()), true),
+    ];
+    assert_eq!(asked, steps);
+    for line in ["ssh-ca", "ssh-ca use", "ssh-ca forget"] {
+        fleet.cli(line).run().error(2);
+    }
+}

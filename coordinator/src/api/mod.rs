@@ -2,6 +2,7 @@
 //! types end here. It must never talk to a node: it changes the database and wakes the drivers.
 
 mod adopt;
+mod authorities;
 mod certified;
 mod configure;
 mod create;

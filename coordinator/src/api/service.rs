@@ -6,7 +6,7 @@ use containarium_proto::{VERSION, v1};
 use tonic::{Request, Response, Status};
 
 use super::{
-    adopt, configure, create, delete, drain, images, keys, lifetime, list, moves, nodes, parse, power,
+    adopt, authorities, configure, create, delete, drain, images, keys, lifetime, list, moves, nodes, parse, power,
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
@@ -253,6 +253,22 @@ impl v1::fleet_server::Fleet for FleetService {
         }
         let goal = adopt::order(&self.reign, &self.drivers, &wanted).await?;
         Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn list_ssh_authorities(
+        &self,
+        _: Request<v1::ListSshAuthoritiesRequest>,
+    ) -> Result<Response<v1::SshAuthorities>, Status> {
+        Ok(Response::new(authorities::list(&self.reign).await?))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn change_ssh_authority(
+        &self,
+        request: Request<v1::ChangeSshAuthorityRequest>,
+    ) -> Result<Response<v1::SshAuthorities>, Status> {
+        Ok(Response::new(authorities::change(&self.reign, request.get_ref()).await?))
     }
 
     #[tracing::instrument(skip_all, fields(node = request.get_ref().name))]

@@ -32,7 +32,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, watch};
 
-pub(crate) use authorities::AuthorityState;
+pub(crate) use authorities::{AuthorityRow, AuthorityState};
 pub(crate) use events::{Event, EventKind};
 pub(crate) use lease::Fence;
 pub(crate) use lifetimes::{Lifetime, Ttl};

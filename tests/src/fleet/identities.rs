@@ -1,7 +1,7 @@
 //! What scenarios ask about host certificates: as a person's ssh does, by the authorities that the fleet tells.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -10,8 +10,9 @@ use containarium_agent::host::sim::SimSshd;
 use containarium_proto::{
     identity::{AuthorityKey, container_alias, jump_alias},
     ids::FleetId,
-    v1,
+    v1::{self, change_ssh_authority_request::Change},
 };
+use tonic::Status;
 
 use super::Fleet;
 
@@ -48,6 +49,28 @@ impl Fleet {
             fleet: info.fleet_id.parse().expect("an id"),
             authorities: info.ssh_authorities.iter().map(key).collect(),
         }
+    }
+
+    /// The keys that sign, by what they are for.
+    ///
+    /// # Panics
+    /// The coordinator does not answer.
+    #[must_use]
+    pub fn authorities(&self) -> BTreeMap<v1::AuthorityState, String> {
+        let mut client = self.client();
+        let answer = self.caller.block_on(client.list_ssh_authorities(v1::ListSshAuthoritiesRequest {}));
+        let all = answer.expect("the authorities").into_inner().authorities;
+        all.iter().map(|authority| (authority.state(), authority.fingerprint.clone())).collect()
+    }
+
+    /// One step of a change from one key to another.
+    ///
+    /// # Errors
+    /// As the coordinator or the link says.
+    pub fn change_authority(&self, change: Change, force: bool) -> Result<(), Status> {
+        let mut client = self.client();
+        let request = v1::ChangeSshAuthorityRequest { change: Some(change), force };
+        self.caller.block_on(client.change_ssh_authority(request)).map(drop)
     }
 
     /// Whom an ssh to this user would refuse, now and by these files: jump servers that answer, and the machine.

@@ -7,6 +7,7 @@ mod access;
 mod bad_input;
 mod crash;
 mod docs;
+mod identity;
 mod life;
 mod limits;
 mod many;
