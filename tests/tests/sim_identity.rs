@@ -53,11 +53,11 @@ fn a_create_is_done_when_ssh_asks_nothing_and_the_files_outlive_moves_and_rebuil
 #[test]
 fn certificates_are_renewed_before_they_end() {
     let mut fleet = Fleet::of_nodes(2);
+    fleet.create(v1::CreateContainerRequest { node: "jump-1".into(), ..Fleet::request("alice") }).unwrap();
     fleet.kill_coordinator();
     fleet.host_certificate_validity = Duration::from_secs(6);
     fleet.start_coordinator();
     let trust = fleet.trust();
-    fleet.create(v1::CreateContainerRequest { node: "jump-1".into(), ..Fleet::request("alice") }).unwrap();
     // Those of the hour before hold for longer than any of ours: they are not touched.
     let long = ends(&fleet)[0];
     for sshd in [None, Some("alice-container")] {
