@@ -453,6 +453,10 @@ impl Host for SimHost {
         of: Option<&Order>,
         certificate: &HostCertificate,
     ) -> Result<HostIdentity, HostError> {
-        self.effect(|memory| identity::install(memory, of, certificate)).await
+        tokio::time::sleep(self.latency).await;
+        match self.faults.around_certificate(|| identity::install(&mut self.memory(), of, certificate)) {
+            Some(result) => result,
+            None => std::future::pending().await,
+        }
     }
 }

@@ -30,12 +30,6 @@ impl Fleet {
         self.path(&self.nodes[index].name)
     }
 
-    /// Whether a node's agent was killed and not started again.
-    #[must_use]
-    pub fn agent_is_dead(&self, index: usize) -> bool {
-        self.nodes[index].agent.is_none()
-    }
-
     /// What an export writes at this moment.
     ///
     /// # Panics
