@@ -27,10 +27,11 @@ impl At {
         Self(SocketAddr::new(address.into(), 22))
     }
 
-    /// The first address in what `sshd -T` says, where this machine itself can reach it.
+    /// An address in what `sshd -T` says, where this machine itself can reach it. Rather an old one: `[::]` stands there
+    /// also where the kernel has no IPv6.
     pub(super) fn of_config(said: &str) -> Option<Self> {
-        let listens = said.lines().find_map(|line| line.strip_prefix("listenaddress "))?;
-        let address: SocketAddr = listens.trim().parse().ok()?;
+        let listens = said.lines().filter_map(|line| line.strip_prefix("listenaddress ")?.trim().parse().ok());
+        let address: SocketAddr = listens.min_by_key(SocketAddr::is_ipv6)?;
         let ip = match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -76,7 +77,8 @@ mod tests {
     #[test]
     fn where_it_listens_as_seen_from_here() {
         let at = |said: &str| At::of_config(said).map(|at| at.0.to_string());
-        assert_eq!(at("port 22\nlistenaddress [::]:22\nlistenaddress 0.0.0.0:22"), Some("[::1]:22".into()));
+        assert_eq!(at("port 22\nlistenaddress [::]:22\nlistenaddress 0.0.0.0:22"), Some("127.0.0.1:22".into()));
+        assert_eq!(at("listenaddress [::]:22\n"), Some("[::1]:22".into()));
         assert_eq!(at("listenaddress 0.0.0.0:2222\n"), Some("127.0.0.1:2222".into()));
         assert_eq!(at("listenaddress 10.99.0.11:22\n"), Some("10.99.0.11:22".into()));
         assert_eq!(at("port 22\n"), None);
