@@ -63,6 +63,10 @@ struct Books {
     facts: Facts,
     access: AccessRevision,
     identities: Identities,
+    /// The machine is about to be taken away.
+    preempting: bool,
+    /// Why that would not be noticed.
+    blind: Option<String>,
 }
 
 /// Why an order was not accepted.
@@ -385,6 +389,31 @@ impl Ledger {
         }
     }
 
+    /// From now on nothing is begun: the machine is about to be taken away.
+    pub(crate) fn set_preempting(&self) {
+        let mut books = self.books();
+        books.preempting = true;
+        self.bump(&books);
+    }
+
+    /// Whether anything may still be begun.
+    pub(crate) fn is_preempting(&self) -> bool {
+        self.books().preempting
+    }
+
+    /// Why a preemption would not be noticed; `None`: it would.
+    pub(crate) fn set_blind(&self, why: Option<String>) {
+        let mut books = self.books();
+        if books.blind == why {
+            return;
+        }
+        if let Some(why) = &why {
+            tracing::warn!(why, "the node needs attention");
+        }
+        books.blind = why;
+        self.bump(&books);
+    }
+
     /// The whole report; `None` until the node's network and size are known.
     pub(crate) fn report(&self) -> Option<NodeReport> {
         let books = self.books();
@@ -408,6 +437,7 @@ impl Ledger {
             foreign_users: books.facts.foreign_users.clone(),
             warnings: books.warnings(),
             identities: Some(books.identities_of_running()),
+            preempting: books.preempting,
         })
     }
 }

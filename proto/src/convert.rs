@@ -311,6 +311,7 @@ pub fn node_report_from_wire(report: &v1::NodeReport) -> Result<NodeReport, Conv
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
         identities: report.identities.as_ref().map(identities_from_wire).transpose()?,
+        preempting: report.preempting,
     })
 }
 
@@ -332,6 +333,7 @@ pub fn node_report_to_wire(report: &NodeReport) -> v1::NodeReport {
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
         identities: report.identities.as_ref().map(identities_to_wire),
+        preempting: report.preempting,
     }
 }
 

@@ -216,6 +216,8 @@ pub struct NodeReport {
     pub warnings: Vec<String>,
     /// Who is who to ssh; none: an agent that knows no certificates.
     pub identities: Option<Identities>,
+    /// Its machine is about to be taken away.
+    pub preempting: bool,
 }
 
 /// A proxy-only account that a node must have.

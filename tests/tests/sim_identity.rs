@@ -138,7 +138,7 @@ fn matrix(plan: impl Fn(&SimHost, Fault)) -> u32 {
         for k in 1.. {
             let host = SimHost::new("10.100.1.0/24".parse().unwrap());
             plan(&host, fault(k));
-            if !survives(host, k % 2 == 0) {
+            if !survives(&host, k % 2 == 0) {
                 break;
             }
             cases += 1;
@@ -148,7 +148,7 @@ fn matrix(plan: impl Fn(&SimHost, Fault)) -> u32 {
 }
 
 /// Whether the fault happened.
-fn survives(host: SimHost, disk_is_lost: bool) -> bool {
+fn survives(host: &SimHost, disk_is_lost: bool) -> bool {
     let mut fleet = Fleet::of(vec![host.clone()]);
     let trust = fleet.trust();
     let request = Fleet::request("alice");

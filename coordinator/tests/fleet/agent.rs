@@ -212,6 +212,7 @@ impl Node {
             warnings: Vec::new(),
             // An agent of before there were certificates.
             identities: None,
+            preempting: false,
         }
     }
 }

@@ -12,6 +12,7 @@ mod life;
 mod limits;
 mod many;
 mod moves;
+mod spot;
 
 use containarium_tests::{lab::Lab, lab_check};
 
