@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use containarium_tests::lab::{Lab, Person, Said, eventually, run};
 
 use crate::scenario;
@@ -88,11 +88,7 @@ fn host_key(lab: &Lab, node: &str) -> Result<String> {
 /// A new boot disk: everything of a node but its containers is gone.
 fn rebuild(lab: &Lab, node: &str) -> Result<()> {
     lab.lab(&["crash", node])?.ok()?;
-    let of_node = Path::new(lab.var("LAB_DIR")).join("nodes").join(node);
-    for dir in ["etc", "etc.work", "var-lib", "var-lib.work", "home", "root"] {
-        fs::remove_dir_all(of_node.join(dir)).with_context(|| format!("{dir} of {node}"))?;
-    }
-    lab.lab(&["start", node])?.ok().map(drop)
+    lab.lab(&["start", node, "--new-boot-disk"])?.ok().map(drop)
 }
 
 #[test]
