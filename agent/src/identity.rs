@@ -113,9 +113,19 @@ pub(crate) async fn install<H: Host>(
         ledger.set_identity(of, Ok(seen));
         return Err(Status::failed_precondition("the certificate is of another host key than the one that is there"));
     }
-    let shown = host.install_certificate(order.as_ref(), certificate).await.map_err(unavailable)?;
-    ledger.set_identity(of, Ok(shown));
-    Ok(())
+    match host.install_certificate(order.as_ref(), certificate).await {
+        Ok(shown) => {
+            ledger.set_identity(of, Ok(shown));
+            Ok(())
+        }
+        Err(error) => {
+            // Told as what it is until the next look, so that it is not tried again at once.
+            if error.permanent {
+                ledger.set_identity(of, Err(error.message.clone()));
+            }
+            Err(unavailable(error))
+        }
+    }
 }
 
 fn order(ledger: &Ledger, id: ContainerId) -> Result<Order, Status> {

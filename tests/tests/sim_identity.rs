@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use containarium_agent::host::{
     Power,
-    sim::{Fault, SimHost},
+    sim::{Fault, SimHost, SimSshd},
 };
 use containarium_proto::{
     error::Reason,
@@ -117,7 +117,14 @@ fn who_cannot_have_a_certificate_holds_nobody_up_and_is_told() {
     let last = fleet.create(Fleet::request("alice")).unwrap();
     assert!(!last.pending && last.message.contains("this machine has no host key"), "{last:?}");
     assert_eq!(fleet.refused(&trust, "alice"), ["jump-2"]);
-    fleet.nodes[1].host.change_sshd(None, |sshd| sshd.key = Some(HostKey::simulated()));
+    fleet.nodes[1].host.change_sshd(None, |sshd| {
+        *sshd = SimSshd { key: Some(HostKey::simulated()), is_stubborn: true, ..sshd.clone() };
+    });
+    eventually("the server warns of that too", || {
+        fleet.node("jump-2").warnings.iter().any(|w| w.contains("sshd does not show its host certificate"))
+    });
+    assert!(!fleet.create(Fleet::request("bob")).unwrap().pending);
+    fleet.nodes[1].host.change_sshd(None, |sshd| sshd.is_stubborn = false);
     eventually("it is certified", || fleet.refused(&trust, "alice").is_empty());
     eventually("and warns no more", || fleet.node("jump-2").warnings.is_empty());
 }

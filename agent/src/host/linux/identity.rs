@@ -42,7 +42,10 @@ impl LinuxHost {
         let (key, at) = match of {
             None => {
                 let key = node::key().await?;
+                // One writer of sshd's configuration at a time. Not while it is awaited below: accounts must not wait.
+                let writing = self.accounts.lock().await;
                 node::install(certificate).await?;
+                drop(writing);
                 (key, node::listens_at().await?)
             }
             Some(order) => {

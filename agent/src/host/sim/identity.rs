@@ -17,12 +17,14 @@ pub struct SimSshd {
     pub key: Option<HostKey>,
     /// What it shows.
     pub certificate: Option<HostCertificate>,
+    /// Its configuration is somebody's own, and shows none whatever is written.
+    pub is_stubborn: bool,
 }
 
 impl Default for SimSshd {
     /// A first boot.
     fn default() -> Self {
-        Self { key: Some(HostKey::simulated()), certificate: None }
+        Self { key: Some(HostKey::simulated()), certificate: None, is_stubborn: false }
     }
 }
 
@@ -55,6 +57,9 @@ pub(super) fn install(
     certificate: &HostCertificate,
 ) -> Result<HostIdentity, HostError> {
     let sshd = sshd(memory, of)?;
+    if sshd.is_stubborn {
+        return Err(HostError::permanent("sshd does not show its host certificate"));
+    }
     sshd.certificate = Some(certificate.clone());
     identity(sshd)
 }

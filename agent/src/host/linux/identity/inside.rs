@@ -67,7 +67,7 @@ impl LinuxHost {
         let done = self.incus.operate(&what, request, INSTALL).await?;
         match done.as_ref().and_then(exit_code) {
             Some(0) => Ok(()),
-            Some(4) => Err(HostError::transient(format!("{what}: its sshd refuses the rules, undone"))),
+            Some(4) => Err(HostError::permanent(format!("{what}: its sshd refuses its configuration, undone"))),
             Some(code) => Err(HostError::transient(format!("{what}: exit {code}"))),
             None => Err(HostError::transient(format!("{what}: no exit code"))),
         }

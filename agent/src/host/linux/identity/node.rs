@@ -40,7 +40,7 @@ pub(super) async fn install(certificate: &HostCertificate) -> Result<(), HostErr
                 Some(text) => files::replace(path, &text, 0o644).await?,
                 None => files::remove(path).await?,
             }
-            return Err(HostError::transient(format!("sshd refuses its host certificate, undone: {problem}")));
+            return Err(HostError::permanent(format!("sshd refuses its host certificate, undone: {problem}")));
         }
     }
     // Also a certificate that only replaces another one: newer versions read it once.

@@ -57,7 +57,8 @@ pub(super) async fn until_shown(at: At, wanted: &HostCertificate) -> Result<(), 
     let deadline = Instant::now() + SHOWN;
     while shown(at).await?.as_ref() != Some(wanted) {
         if Instant::now() > deadline {
-            return Err(HostError::transient(format!(
+            // Not again and again: each try reloads the sshd that people work through.
+            return Err(HostError::permanent(format!(
                 "sshd at {} does not show its host certificate: does its sshd_config include sshd_config.d/*.conf, and \
                  no other HostCertificate?",
                 at.0
