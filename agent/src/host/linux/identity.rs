@@ -11,7 +11,7 @@ use containarium_proto::{
     node::Order,
 };
 
-use super::LinuxHost;
+use super::{LinuxHost, sshd};
 use crate::host::HostError;
 
 /// Where sshd finds the certificate, on a node and in a container alike. No file that anybody else writes.
@@ -34,26 +34,34 @@ impl LinuxHost {
         Ok(identity(key, certificate))
     }
 
+    /// Without a reload where it can be: many versions of sshd read the file for each connection, and one that is
+    /// reloaded takes none for a moment.
     pub(super) async fn write_certificate(
         &self,
         of: Option<&Order>,
         certificate: &HostCertificate,
     ) -> Result<HostIdentity, HostError> {
-        let (key, at) = match of {
+        let (key, at, reloaded) = match of {
             None => {
                 let key = node::key().await?;
                 // One writer of sshd's configuration at a time. Not while it is awaited below: accounts must not wait.
                 let writing = self.accounts.lock().await;
-                node::install(certificate).await?;
+                let reloaded = node::install(certificate).await?;
                 drop(writing);
-                (key, node::listens_at().await?)
+                (key, node::listens_at().await?, reloaded)
             }
             Some(order) => {
                 let key = self.key_inside(&order.name).await?;
-                self.install_inside(&order.name, certificate).await?;
-                (key, scan::At::container(order.address))
+                let reloaded = self.install_inside(&order.name, certificate, false).await?;
+                (key, scan::At::container(order.address), reloaded)
             }
         };
+        if !reloaded && scan::shown(at).await?.as_ref() != Some(certificate) {
+            match of {
+                None => sshd::reload().await?,
+                Some(order) => drop(self.install_inside(&order.name, certificate, true).await?),
+            }
+        }
         scan::until_shown(at, certificate).await?;
         Ok(identity(key, Some(certificate.clone())))
     }

@@ -16,8 +16,9 @@ use crate::host::HostError;
 /// `sshd -t` and a reload beside a booting systemd.
 const INSTALL: Duration = Duration::from_secs(30);
 
-/// Each file under a temporary name first. sshd's own check decides whether the rules stay. Where no way to reload is
-/// known, the certificate holds from sshd's next start; the caller sees what is shown.
+/// Each file under a temporary name first. sshd's own check decides whether the rules stay. Reloads when the rules are
+/// new, or RELOAD says so, and exits with 10 then. Where no way to reload is known, the certificate holds from sshd's next
+/// start; the caller sees what is shown.
 const SCRIPT: &str = r#"
 set -eu
 umask 022
@@ -33,14 +34,17 @@ mkdir -p /etc/ssh/sshd_config.d /run/sshd
 if [ "$(cat "$rules" 2>/dev/null || true)" != "$RULES" ]; then
   put "$RULES" "$rules"
   sshd -t || { rm -f "$rules"; exit 4; }
+  RELOAD=yes
 fi
+[ "$RELOAD" = yes ] || exit 0
 for unit in ssh sshd; do
   if systemctl --quiet is-active "$unit" 2>/dev/null; then
     systemctl reload "$unit"
-    exit 0
+    exit 10
   fi
 done
 if [ -s /run/sshd.pid ]; then kill -HUP "$(cat /run/sshd.pid)"; fi
+exit 10
 "#;
 
 impl LinuxHost {
@@ -50,13 +54,20 @@ impl LinuxHost {
         parsed(name, text.as_deref())
     }
 
-    pub(super) async fn install_inside(&self, name: &str, certificate: &HostCertificate) -> Result<(), HostError> {
+    /// Gives whether sshd was reloaded.
+    pub(super) async fn install_inside(
+        &self,
+        name: &str,
+        certificate: &HostCertificate,
+        reload: bool,
+    ) -> Result<bool, HostError> {
         let body = json!({
             "command": ["/bin/sh", "-c", SCRIPT],
             "environment": {
                 "CERTIFICATE": certificate.to_string(),
                 "CERTIFICATE_FILE": CERTIFICATE,
                 "RULES": RULES.trim_end(),
+                "RELOAD": if reload { "yes" } else { "no" },
             },
             "record-output": false,
             "wait-for-websocket": false,
@@ -66,7 +77,8 @@ impl LinuxHost {
         let request = self.incus.request(Method::POST, &format!("/instances/{name}/exec")).json(&body);
         let done = self.incus.operate(&what, request, INSTALL).await?;
         match done.as_ref().and_then(exit_code) {
-            Some(0) => Ok(()),
+            Some(0) => Ok(false),
+            Some(10) => Ok(true),
             Some(4) => Err(HostError::permanent(format!("{what}: its sshd refuses its configuration, undone"))),
             Some(code) => Err(HostError::transient(format!("{what}: exit {code}"))),
             None => Err(HostError::transient(format!("{what}: no exit code"))),

@@ -25,26 +25,27 @@ pub(super) async fn listens_at() -> Result<scan::At, HostError> {
     scan::At::of_config(&said).ok_or_else(|| HostError::transient("'sshd -T' does not say where sshd listens"))
 }
 
-/// Certificate first: rules that name a missing one would be an error in sshd's log at every start.
-pub(super) async fn install(certificate: &HostCertificate) -> Result<(), HostError> {
+/// Certificate first: rules that name a missing one would be an error in sshd's log at every start. Reloads sshd when the
+/// rules are new, and gives whether it did.
+pub(super) async fn install(certificate: &HostCertificate) -> Result<bool, HostError> {
     let path = Path::new(DROP_IN);
     files::replace(Path::new(CERTIFICATE), &format!("{certificate}\n"), 0o644).await?;
-    let before = files::read(path).await?;
-    if before.as_deref() != Some(RULES) {
-        if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir).await.map_err(|error| files::error("making", dir, &error))?;
-        }
-        files::replace(path, RULES, 0o644).await?;
-        if let Err(problem) = sshd::check().await {
-            match before {
-                Some(text) => files::replace(path, &text, 0o644).await?,
-                None => files::remove(path).await?,
-            }
-            return Err(HostError::permanent(format!("sshd refuses its host certificate, undone: {problem}")));
-        }
-    }
-    // Also a certificate that only replaces another one: newer versions read it once.
-    sshd::reload().await?;
     tracing::info!(file = CERTIFICATE, "host certificate written");
-    Ok(())
+    let before = files::read(path).await?;
+    if before.as_deref() == Some(RULES) {
+        return Ok(false);
+    }
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).await.map_err(|error| files::error("making", dir, &error))?;
+    }
+    files::replace(path, RULES, 0o644).await?;
+    if let Err(problem) = sshd::check().await {
+        match before {
+            Some(text) => files::replace(path, &text, 0o644).await?,
+            None => files::remove(path).await?,
+        }
+        return Err(HostError::permanent(format!("sshd refuses its host certificate, undone: {problem}")));
+    }
+    sshd::reload().await?;
+    Ok(true)
 }
