@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "backups.proto",
         "image_import.proto",
         "policy.proto",
+        "identity.proto",
         "agent.proto",
         "fleet.proto",
     ]

@@ -47,6 +47,8 @@ pub struct Timings {
     pub guard_every: Duration,
     /// Between looks at whether the containers are in use: one question to Incus for each of them.
     pub activity_every: Duration,
+    /// Between looks at who an sshd shows itself to be: a short connection to each.
+    pub identity_every: Duration,
 }
 
 impl Default for Timings {
@@ -60,6 +62,7 @@ impl Default for Timings {
             drift_every: Duration::from_secs(60),
             guard_every: Duration::from_secs(2),
             activity_every: Duration::from_secs(60),
+            identity_every: Duration::from_secs(300),
         }
     }
 }

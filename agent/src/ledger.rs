@@ -3,6 +3,8 @@
 
 mod guard;
 
+mod identities;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,6 +13,7 @@ use std::{
 
 use containarium_proto::{
     VERSION,
+    identity::{Host, Identities},
     ids::{AccessRevision, ContainerId, Generation},
     names::NodeName,
     node::{ContainerReport, CopyOffer, Licence, NodeReport, Order},
@@ -64,6 +67,7 @@ struct Books {
     access: AccessRevision,
     guard: GuardReport,
     guard_warnings: Vec<String>,
+    identities: Identities,
     /// The machine is about to be taken away.
     preempting: bool,
     /// Why that would not be noticed.
@@ -90,6 +94,8 @@ pub(crate) struct Ledger {
     revision: watch::Sender<u64>,
     /// Somebody has no task yet.
     pub(crate) unattended: Notify,
+    /// A container runs whose sshd nobody has looked at.
+    pub(crate) unidentified: Notify,
 }
 
 impl Ledger {
@@ -101,6 +107,7 @@ impl Ledger {
             books: Mutex::default(),
             revision: watch::Sender::new(1),
             unattended: Notify::new(),
+            unidentified: Notify::new(),
         }
     }
 
@@ -341,6 +348,9 @@ impl Ledger {
         if entry.observed != observed {
             entry.idle_since = None;
         }
+        if observed == Observed::Running {
+            self.unidentified.notify_one();
+        }
         entry.observed = observed;
         let now = self.bump(&books);
         if let Some(entry) = books.entries.get_mut(&order.id) {
@@ -368,6 +378,7 @@ impl Ledger {
         for (_, id) in absent.into_iter().take(surplus) {
             books.entries.remove(&id);
         }
+        books.identities.remove(&Host::Container(id));
         true
     }
 
@@ -428,6 +439,8 @@ impl Ledger {
     pub(crate) fn report(&self) -> Option<NodeReport> {
         let books = self.books();
         let (capacity, network) = (books.facts.capacity?, books.facts.network?);
+        // Without it, the coordinator would take us for an agent that knows no certificates.
+        books.identities.get(&Host::Node)?;
         // Unknown is not reported: missing means nothing (I5), and nothing is what we know.
         let known = books.entries.iter().filter(|(_, entry)| entry.observed != Observed::Unknown);
         Some(NodeReport {
@@ -443,7 +456,8 @@ impl Ledger {
             images: books.facts.images.clone(),
             access_revision: books.access,
             foreign_users: books.facts.foreign_users.clone(),
-            warnings: books.facts.warnings.iter().chain(&books.blind).chain(&books.guard_warnings).cloned().collect(),
+            warnings: books.warnings(),
+            identities: Some(books.identities_of_running()),
             guard: books.guard.clone(),
             preempting: books.preempting,
             backup_store: books.backup_store.clone(),

@@ -7,6 +7,7 @@
 //!             ── SyncPolicy ► standing ─► guard ─────────────────────────────────► Host ─► nftables, sshd
 //!                              ledger ◄─ watch (what was changed behind our back) ◄────── Host
 //!             ◄─ Observe ──── ledger ◄─ facts (capacity, images, network) ◄────── Host
+//!             ── InstallHostCertificate ► identity (who each sshd is) ◄─────────► Host ─► sshd
 //! ```
 
 mod access;
@@ -20,6 +21,7 @@ mod facts;
 mod guard;
 mod health;
 pub mod host;
+mod identity;
 mod journal;
 mod ledger;
 mod membership;

@@ -24,6 +24,7 @@ use crate::{
     guard::Guard,
     health,
     host::Host,
+    identity,
     journal::Journal,
     ledger::Ledger,
     membership::Membership,
@@ -156,6 +157,7 @@ impl Tasks {
         tasks.spawn(async move { facts.run().await });
         let watch = watch::Watch::new(host.clone(), ledger.clone(), membership.clone(), config.timings.drift_every);
         tasks.spawn(async move { watch.run().await });
+        tasks.spawn(identity::Keeper::new(host.clone(), ledger.clone(), &config.timings).run());
         Self(tasks)
     }
 

@@ -20,6 +20,7 @@ use crate::{
     backup::Backups,
     guard::Guard,
     host::{Host, HostError, Power},
+    identity,
     ledger::{Ledger, Refused},
     membership::Membership,
     receiving,
@@ -291,6 +292,19 @@ impl<H: Host> Agent for Service<H> {
         })?;
         self.guard.enforce().await.map_err(unavailable)?;
         Ok(Response::new(v1::SyncPolicyResponse {}))
+    }
+
+    async fn install_host_certificate(
+        &self,
+        request: Request<v1::InstallHostCertificateRequest>,
+    ) -> Result<Response<v1::InstallHostCertificateResponse>, Status> {
+        let request = request.into_inner();
+        let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
+        let of = convert::host_from_wire(&request.container_id).map_err(invalid)?;
+        let certificate = request.certificate.parse().map_err(invalid)?;
+        self.membership.admit(sender).await?;
+        identity::install(&*self.host, &self.ledger, of, &certificate).await?;
+        Ok(Response::new(v1::InstallHostCertificateResponse {}))
     }
 
     async fn list_foreign(

@@ -6,6 +6,7 @@ mod image;
 mod lifetime;
 mod node;
 mod snapshot;
+mod ssh;
 mod views;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
@@ -27,6 +28,7 @@ pub use self::{
     lifetime::{Allowed, Limit, Set, Switch},
     node::{NodeLabel, NodeSet},
     snapshot::{Snapshot, SnapshotEvery, SnapshotRestore, schedule_change},
+    ssh::{Ssh, SshCa, SshConfig, Sync},
     views::{Top, TopSort},
 };
 
@@ -113,6 +115,14 @@ pub enum Command {
     Key(Key),
     /// Print what belongs into ~/.ssh/config.
     Export(Export),
+    /// Log in to a machine with OpenSSH's own client.
+    Ssh(Ssh),
+    /// Keep ssh's configuration in step with the machines.
+    #[command(subcommand)]
+    SshConfig(SshConfig),
+    /// The keys that ssh knows the fleet's servers and machines by.
+    #[command(subcommand)]
+    SshCa(SshCa),
     /// The servers of the fleet.
     #[command(subcommand)]
     Node(Node),
@@ -384,6 +394,10 @@ pub struct Export {
     /// Write to this file, mode 0600, in place of standard output.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Where the fleet's key for host certificates is written, for ssh to know its hosts by; without it,
+    /// ~/.ssh/containarium/known_hosts.
+    #[arg(long, value_name = "FILE")]
+    pub known_hosts: Option<PathBuf>,
 }
 
 /// Servers.

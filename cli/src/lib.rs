@@ -1,10 +1,12 @@
 //! The command line of the fleet: it talks to a coordinator, never to a node. What a command prints for programs goes
 //! to standard output; everything else to standard error.
 
+mod access;
 pub mod args;
 mod client;
 mod commands;
 mod errors;
+mod files;
 mod live;
 mod output;
 

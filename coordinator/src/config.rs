@@ -150,6 +150,9 @@ pub struct Timings {
     pub delete_settle: Duration,
     /// Between looks at schedules of snapshots.
     pub snapshots_every: Duration,
+    /// Life of a host certificate. Short enough that a stolen host key ends with the month, long enough that a node may
+    /// be away for a third of it.
+    pub host_certificate_validity: Duration,
 }
 
 impl Default for Timings {
@@ -169,6 +172,7 @@ impl Default for Timings {
             lifetimes_every: Duration::from_secs(30),
             delete_settle: Duration::from_secs(60),
             snapshots_every: Duration::from_secs(5),
+            host_certificate_validity: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }

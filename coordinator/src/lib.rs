@@ -16,6 +16,7 @@ mod clock;
 mod config;
 mod ending;
 mod error;
+mod identity;
 mod image;
 mod image_notes;
 mod images;

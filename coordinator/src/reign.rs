@@ -137,6 +137,7 @@ impl Reign {
             live.orders_changed.notify_one();
             live.accounts_changed.notify_one();
             live.policy_changed.notify_one();
+            live.identities_changed.notify_one();
         }
         self.wake_streams();
     }

@@ -60,6 +60,7 @@ async fn govern(
 ) -> Result<(), CoordinatorError> {
     let mut tx = reign.write().await?;
     tx.note_reign(reign.fence.term().0).await?;
+    tx.ensure_authority().await?;
     tx.commit().await?;
     for node in reign.store.reader().await?.nodes().await? {
         if node.policy != Policy::Retired {

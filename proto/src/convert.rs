@@ -3,6 +3,7 @@
 
 mod adopt;
 mod backup;
+mod identity;
 mod policy;
 mod snapshots;
 mod usage;
@@ -24,6 +25,7 @@ pub use backup::{
     backup_facts_from_wire, backup_key_from_wire, backup_work_from_wire, backup_work_to_wire, manifest_from_wire,
     origin_data_from_wire, origin_from_wire, origin_to_wire, to_json,
 };
+pub use identity::{host_from_wire, host_to_wire, identities_from_wire, identities_to_wire};
 pub use policy::{guard_from_wire, guard_to_wire, policy_from_wire, policy_to_wire};
 pub use snapshots::{
     schedule_change_from_wire, schedule_change_to_wire, schedule_to_wire, snapshot_name_from_wire, snapshots_from_wire,
@@ -323,6 +325,7 @@ pub fn node_report_from_wire(report: &v1::NodeReport) -> Result<NodeReport, Conv
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
         guard: guard_from_wire(report.guard.as_ref())?,
+        identities: report.identities.as_ref().map(identities_from_wire).transpose()?,
         preempting: report.preempting,
         backup_store: report.backup_store.clone(),
     })
@@ -346,6 +349,7 @@ pub fn node_report_to_wire(report: &NodeReport) -> v1::NodeReport {
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
         guard: Some(guard_to_wire(&report.guard)),
+        identities: report.identities.as_ref().map(identities_to_wire),
         preempting: report.preempting,
         backup_store: report.backup_store.clone(),
     }

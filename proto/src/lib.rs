@@ -9,6 +9,7 @@ pub mod convert;
 pub mod cpu;
 pub mod error;
 pub mod factor;
+pub mod identity;
 pub mod ids;
 pub mod image;
 pub mod keys;

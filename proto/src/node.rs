@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     backup::Origin,
     cpu::Cpu,
+    identity::Identities,
     ids::{AccessRevision, ContainerId, FleetId, Generation, Term},
     keys::KeySet,
     names::{NodeName, Username},
@@ -229,6 +230,8 @@ pub struct NodeReport {
     pub warnings: Vec<String>,
     /// How it is guarded.
     pub guard: GuardReport,
+    /// Who is who to ssh; none: an agent that knows no certificates.
+    pub identities: Option<Identities>,
     /// Its machine is about to be taken away.
     pub preempting: bool,
     /// Where it keeps backups, without any secret; empty: nowhere.

@@ -3,6 +3,7 @@
 //! kill -9 does. Blocking calls, so that scenarios read as sentences.
 
 mod backups;
+mod identities;
 mod images;
 mod lifetimes;
 mod nodes;
@@ -99,6 +100,8 @@ pub struct Fleet {
     /// Whether agents that start have a place for backups.
     pub has_store: bool,
     pub(crate) caller: Runtime,
+    /// Of a coordinator that starts from now on.
+    pub host_certificate_validity: Duration,
 }
 
 impl Fleet {
@@ -130,7 +133,10 @@ impl Fleet {
         };
         let caller = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let nodes = names.into_iter().zip(hosts).map(node).collect();
-        let mut fleet = Self { nodes, dir, address: nowhere, coordinator: None, has_store: true, caller };
+        let host_certificate_validity = Duration::from_secs(3600);
+        let coordinator = None;
+        let mut fleet =
+            Self { nodes, dir, address: nowhere, coordinator, has_store: true, caller, host_certificate_validity };
         for index in 0..fleet.nodes.len() {
             fleet.start_agent(index);
         }
@@ -181,6 +187,7 @@ impl Fleet {
                 drift_every: Duration::from_millis(50),
                 activity_every: Duration::from_millis(50),
                 guard_every: Duration::from_millis(50),
+                identity_every: Duration::from_millis(50),
                 ..containarium_agent::Timings::default()
             },
         };
@@ -247,6 +254,7 @@ impl Fleet {
                 lifetimes_every: Duration::from_millis(100),
                 delete_settle: Duration::from_millis(300),
                 snapshots_every: Duration::from_millis(50),
+                host_certificate_validity: self.host_certificate_validity,
             },
             lifetimes: lifetimes::short(),
             snapshot_hour: snapshots::HOUR,

@@ -13,6 +13,7 @@ use std::{collections::BTreeSet, future::Future, net::Ipv4Addr, time::Duration};
 
 use bytes::Bytes as Chunk;
 use containarium_proto::{
+    identity::{HostCertificate, HostIdentity},
     ids::{FleetId, Generation},
     image::ImageFiles,
     keys::KeySet,
@@ -306,4 +307,15 @@ pub trait Host: Send + Sync + 'static {
 
     /// How an instance is used; `None`: it does not run, or there is none.
     fn activity(&self, name: &str) -> impl Future<Output = Result<Option<Activity>, HostError>> + Send;
+
+    /// Who the sshd of this host, or the one in a running instance of an order, shows itself to be. A permanent error:
+    /// it can have no certificate.
+    fn identity(&self, of: Option<&Order>) -> impl Future<Output = Result<HostIdentity, HostError>> + Send;
+    /// Has it show this certificate from now on; gives what is shown then. A certificate of another key than the
+    /// host's is of no use and harms nobody.
+    fn install_certificate(
+        &self,
+        of: Option<&Order>,
+        certificate: &HostCertificate,
+    ) -> impl Future<Output = Result<HostIdentity, HostError>> + Send;
 }

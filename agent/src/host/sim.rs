@@ -5,6 +5,7 @@
 mod export;
 mod fault;
 mod guard;
+mod identity;
 mod image_import;
 mod inspect;
 mod instance;
@@ -18,6 +19,7 @@ use std::{
 };
 
 use containarium_proto::{
+    identity::{HostCertificate, HostIdentity},
     ids::{FleetId, Generation},
     image::ImageFiles,
     keys::KeySet,
@@ -31,6 +33,7 @@ use futures::Stream;
 use ipnet::Ipv4Net;
 
 pub use fault::Fault;
+pub use identity::SimSshd;
 pub use instance::{SimInstance, image_fingerprint};
 pub use snapshots::SimSnapshot;
 
@@ -65,6 +68,7 @@ struct Memory {
     /// Snapshots that were ever made by the agent.
     snapshots_made: u32,
     guard: guard::Guard,
+    sshd: SimSshd,
 }
 
 /// A simulated jump server. Clones share their memory.
@@ -102,6 +106,7 @@ impl SimHost {
             newest_only: false,
             snapshots_made: 0,
             guard: guard::Guard::default(),
+            sshd: SimSshd::default(),
         };
         Self {
             network: Network { cidr, gateway },
@@ -557,5 +562,21 @@ impl Host for SimHost {
             running.then(|| memory.activity.get(name).copied().unwrap_or_default())
         })
         .await
+    }
+
+    async fn identity(&self, of: Option<&Order>) -> Result<HostIdentity, HostError> {
+        self.look(|memory| identity::of(memory, of)).await?
+    }
+
+    async fn install_certificate(
+        &self,
+        of: Option<&Order>,
+        certificate: &HostCertificate,
+    ) -> Result<HostIdentity, HostError> {
+        tokio::time::sleep(self.latency).await;
+        match self.faults.around_certificate(|| identity::install(&mut self.memory(), of, certificate)) {
+            Some(result) => result,
+            None => std::future::pending().await,
+        }
     }
 }

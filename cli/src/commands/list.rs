@@ -36,7 +36,7 @@ pub(crate) async fn list(client: &Client, format: Format, wanted: &List) -> Resu
 }
 
 /// All pages.
-async fn fetch(client: &Client) -> Result<Vec<v1::Container>, Failure> {
+pub(crate) async fn fetch(client: &Client) -> Result<Vec<v1::Container>, Failure> {
     let mut containers = Vec::new();
     let mut request = v1::ListContainersRequest { page_size: PAGE, page_token: String::new() };
     loop {

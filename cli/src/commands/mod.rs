@@ -22,6 +22,9 @@ mod repair;
 mod resize;
 mod set;
 mod snapshot;
+mod ssh;
+mod ssh_ca;
+mod ssh_config;
 mod top;
 mod version;
 mod watch;
@@ -30,7 +33,7 @@ use clap::CommandFactory;
 use containarium_proto::v1::PowerAction;
 
 use crate::{
-    args::{Args, Cert, Command, Image},
+    args::{Args, Cert, Command, Image, SshConfig},
     client::Client,
     errors::Failure,
     output,
@@ -58,6 +61,9 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Backup(wanted) => backup::run(&args.global, wanted).await,
         Command::Key(key) => key::run(&args.global, key).await,
         Command::Export(export) => export::run(&args.global, export).await,
+        Command::Ssh(wanted) => ssh::run(&args.global, wanted).await,
+        Command::SshCa(command) => ssh_ca::run(&client()?, format, command).await,
+        Command::SshConfig(SshConfig::Sync(wanted)) => ssh_config::sync(&args.global, wanted).await,
         Command::Image(Image::Import(wanted)) => image_import::run(&client()?, format, wanted).await,
         Command::Image(Image::Bake(wanted)) => image_bake::run(&args.global, wanted).await,
         Command::Image(Image::List) => image::list(&client()?, format).await,

@@ -13,6 +13,7 @@ use containarium_proto::{
 
 use super::{
     allow,
+    certified::{self, CertificateWait, Certified},
     parse::Create,
     progress::{AccessWait, Goal, Look, Reach, Said, agent_step, remark, step},
     render, view,
@@ -238,18 +239,26 @@ async fn insert(
     Ok(id)
 }
 
-/// Waits until ssh works from every server that answers.
+/// Waits until ssh works from every server that answers, and asks nothing.
 pub(super) struct Created {
     id: ContainerId,
     said: Said,
     said_node: Option<NodeName>,
     accounts: AccessWait,
+    certificates: CertificateWait,
     away_since: Option<Instant>,
 }
 
 impl Created {
     pub(super) fn new(id: ContainerId) -> Self {
-        Self { id, said: Said::default(), said_node: None, accounts: AccessWait::default(), away_since: None }
+        Self {
+            id,
+            said: Said::default(),
+            said_node: None,
+            accounts: AccessWait::default(),
+            certificates: CertificateWait::default(),
+            away_since: None,
+        }
     }
 
     fn placed(&mut self, held: &Held, total: u32) -> Option<Look> {
@@ -264,19 +273,25 @@ impl Created {
     }
 
     /// The end, or why not yet.
-    fn finish(&mut self, reign: &Reign, held: Held, sights: &Sights) -> Look {
+    async fn finish(&mut self, reign: &Reign, held: Held, sights: &Sights) -> Result<Look, Refusal> {
         let total = reign.agent_steps() + 2;
+        let say = |message| step(total, total, message);
+        let (beside, more) = match self.certificates.look(reign, (&held, sights), &mut self.said, say).await? {
+            Certified::NotYet(look) => return Ok(*look),
+            Certified::Enough(beside, more) => (beside, more),
+        };
         let row = &held.placement;
         let (message, pending) = match self.accounts.look(reign, &held.container.owner, row.access_revision) {
             Reach::Waiting(nodes, until) => {
                 let message = format!("waiting for ssh access on {nodes}");
-                return self.said.news(step(total, total, message)).unwrap_or(Look::Wait(Some(until)));
+                return Ok(self.said.news(say(message)).unwrap_or(Look::Wait(Some(until))));
             }
             Reach::All => ("ssh access on every server".to_owned(), false),
             Reach::Missing(nodes) => (format!("it runs, but ssh does not work yet through {nodes}"), true),
         };
         let container = Some(render::container(&view::view(held, sights)));
-        Look::Done(v1::Progress { container, pending, ..step(total, total, message) })
+        let message = certified::with(message, beside);
+        Ok(Look::Done(v1::Progress { container, pending: pending || more, ..say(message) }))
     }
 
     /// Its node does not answer: it may be placed elsewhere, or come back.
@@ -311,7 +326,7 @@ impl Goal for Created {
                 .hint(format!("'containarium start {user}' goes on with it")));
         }
         match live::observed(&held, &sights) {
-            Observed::Running => return Ok(self.finish(reign, held, &sights)),
+            Observed::Running => return self.finish(reign, held, &sights).await,
             Observed::Failed { error, permanent: true } => {
                 return Err(Refusal::new(Reason::ContainerFailed, error).hint(format!(
                     "see 'containarium info {user}'; 'containarium delete {user}' makes room for another try"

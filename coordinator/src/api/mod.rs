@@ -3,7 +3,9 @@
 
 mod adopt;
 mod allow;
+mod authorities;
 mod backups;
+mod certified;
 mod configure;
 mod create;
 mod delete;

@@ -6,8 +6,8 @@ use containarium_proto::{VERSION, v1};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    adopt, allow, backups, configure, create, delete, drain, image_import, images, keys, lifetime, list, moves, nodes,
-    parse, power,
+    adopt, allow, authorities, backups, configure, create, delete, drain, image_import, images, keys, lifetime, list,
+    moves, nodes, parse, power,
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
@@ -235,13 +235,16 @@ impl v1::fleet_server::Fleet for FleetService {
 
     #[tracing::instrument(skip_all)]
     async fn get_fleet(&self, _: Request<v1::GetFleetRequest>) -> Result<Response<v1::FleetInfo>, Status> {
-        let fleet = self.reign.store.reader().await?.fleet().await?;
+        let mut reader = self.reign.store.reader().await?;
+        let fleet = reader.fleet().await?;
+        let authorities = reader.authorities().await?;
         Ok(Response::new(v1::FleetInfo {
             fleet_id: fleet.id.to_string(),
             version: VERSION.to_owned(),
             jump_address: self.reign.config.jump_address.clone().unwrap_or_default(),
             access_revision: fleet.access_revision.0,
             term: fleet.term.0,
+            ssh_authorities: authorities.iter().map(|authority| authority.key.to_string()).collect(),
         }))
     }
 
@@ -276,6 +279,22 @@ impl v1::fleet_server::Fleet for FleetService {
         }
         let goal = adopt::order(&self.reign, &self.drivers, &wanted).await?;
         Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn list_ssh_authorities(
+        &self,
+        _: Request<v1::ListSshAuthoritiesRequest>,
+    ) -> Result<Response<v1::SshAuthorities>, Status> {
+        Ok(Response::new(authorities::list(&self.reign).await?))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn change_ssh_authority(
+        &self,
+        request: Request<v1::ChangeSshAuthorityRequest>,
+    ) -> Result<Response<v1::SshAuthorities>, Status> {
+        Ok(Response::new(authorities::change(&self.reign, request.get_ref()).await?))
     }
 
     #[tracing::instrument(skip_all, fields(node = request.get_ref().name))]

@@ -12,6 +12,7 @@ use std::{
 
 use containarium_proto::{
     convert::{self, ConvertError},
+    identity::{Host, HostCertificate},
     ids::{AccessRevision, ContainerId, Generation},
     image::ImageFiles,
     names::NodeName,
@@ -253,6 +254,17 @@ impl AgentClient {
         let mut wire = self.wire()?;
         let call = wire.receive_image(parts.map(|part| v1::ReceiveImageRequest { part: Some(part) }));
         within(IMPORT_DEADLINE, call).await.map(drop)
+    }
+
+    /// Has an sshd show a certificate; answers when it does.
+    pub(crate) async fn install_certificate(&self, host: Host, certificate: &HostCertificate) -> Result<(), CallError> {
+        let request = v1::InstallHostCertificateRequest {
+            sender: Some(convert::sender_to_wire(self.sender)),
+            container_id: convert::host_to_wire(host),
+            certificate: certificate.to_string(),
+        };
+        let mut wire = self.wire()?;
+        within(self.timings.access_deadline, wire.install_host_certificate(request)).await.map(drop)
     }
 
     /// What lives there and carries no stamp.

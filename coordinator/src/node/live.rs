@@ -96,6 +96,7 @@ pub(crate) struct NodeLive {
     pub(crate) orders_changed: Notify,
     pub(crate) accounts_changed: Notify,
     pub(crate) policy_changed: Notify,
+    pub(crate) identities_changed: Notify,
     state: Mutex<State>,
 }
 
@@ -122,6 +123,7 @@ impl NodeLive {
             orders_changed: Notify::new(),
             accounts_changed: Notify::new(),
             policy_changed: Notify::new(),
+            identities_changed: Notify::new(),
             state,
         }
     }

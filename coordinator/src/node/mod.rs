@@ -5,11 +5,13 @@
 //!            ┌► observe ── long poll ─► record (durable) ─► live (memory) ─┐
 //! node row ──┼► orders ◄── wake-up ──────────────────────────────────────┤
 //!            ├► accounts ◄─ wake-up ─────────────────────────────────────┤
-//!            └► policy ◄─── wake-up ─────────────────────────────────────┘
+//!            ├► policy ◄─── wake-up ─────────────────────────────────────┤
+//!            └► identities ◄─ wake-up ───────────────────────────────────┘
 //! ```
 
 mod accounts;
 mod client;
+mod identities;
 pub(crate) mod live;
 mod observe;
 mod orders;
@@ -66,6 +68,7 @@ impl Drivers {
                 orders::run(&reign, &live, &calls),
                 accounts::run(&reign, &live, &calls),
                 policy::run(&reign, &live, &calls),
+                identities::run(&reign, &live, &calls),
             );
             drop(guard);
         };

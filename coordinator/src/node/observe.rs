@@ -72,6 +72,7 @@ async fn take_in(reign: &Reign, live: &NodeLive, report: NodeReport) -> Result<(
     live.orders_changed.notify_one();
     live.accounts_changed.notify_one();
     live.policy_changed.notify_one();
+    live.identities_changed.notify_one();
     reign.wake_streams();
     Ok(())
 }

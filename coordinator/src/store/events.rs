@@ -98,6 +98,8 @@ kinds! {
     AccessSynced = "access.synced",
     FleetImage = "fleet.image",
     FleetLed = "fleet.led",
+    FleetAuthority = "fleet.ssh-authority",
+    NodeCertified = "node.certified",
     NodeSettings = "node.settings",
     NodeLabels = "node.labels",
     NodeRepaired = "node.repaired",

@@ -6,7 +6,7 @@
 //! fleet ── id, access revision       node ── address, policy, last facts
 //! container ── one per user ──1:n── placement ── (desired, generation) per node     event ── what changed
 //!     ├─n:n─ allowance ── whose container may reach whose
-//!     ├─0:1─ move ── from where to where, and how far
+//!     ├─0:1─ move ── from where to where, and how far           ssh_authority ── signs host certificates
 //!     └─0:n─ snapshot ── those we were told to make, and how far
 //! backup ── of whom, how far; outlives container and node
 //! ```
@@ -14,6 +14,7 @@
 //! decide anything: which node, which phase, whether to delete is for the pure modules.
 
 mod allowances;
+mod authorities;
 mod backups;
 mod containers;
 mod events;
@@ -37,6 +38,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, watch};
 
+pub(crate) use authorities::{AuthorityRow, AuthorityState};
 pub(crate) use backups::{BackupPhase, BackupRow};
 pub(crate) use events::{Event, EventKind};
 pub(crate) use lease::Fence;
@@ -161,6 +163,7 @@ fn migrator() -> Migrator {
         one(9, "snapshot", include_str!("../../migrations/0009_snapshot.sql")),
         one(10, "backup", include_str!("../../migrations/0010_backup.sql")),
         one(11, "policy", include_str!("../../migrations/0011_policy.sql")),
+        one(12, "host_ca", include_str!("../../migrations/0012_host_ca.sql")),
     ])
 }
 

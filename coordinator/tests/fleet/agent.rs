@@ -216,6 +216,8 @@ impl Node {
             foreign_users: self.foreign.lock().unwrap().clone(),
             warnings: Vec::new(),
             guard: Some(self.guard.lock().unwrap().clone()),
+            // An agent of before there were certificates.
+            identities: None,
             preempting: false,
             backup_store: String::new(),
         }
@@ -283,6 +285,13 @@ impl Agent for Service {
     }
 
     async fn remove_snapshot(&self, _: Request<v1::SnapshotOrder>) -> Result<Response<v1::SnapshotDone>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn install_host_certificate(
+        &self,
+        _: Request<v1::InstallHostCertificateRequest>,
+    ) -> Result<Response<v1::InstallHostCertificateResponse>, Status> {
         Err(Status::unimplemented("no test here asks for it"))
     }
 

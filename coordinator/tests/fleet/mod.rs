@@ -226,6 +226,7 @@ pub(crate) fn config(dir: &Path) -> Config {
             image_patience: Duration::from_secs(3600),
             lifetimes_every: Duration::from_millis(100),
             delete_settle: Duration::from_millis(300),
+            host_certificate_validity: Duration::from_secs(3600),
         },
         lifetimes: Lifetimes::default(),
         snapshot_hour: Duration::from_secs(3600),

@@ -184,13 +184,13 @@ write_env() {
   mkdir -p "$LAB_DIR/ssh.d"
   cat >"$LAB_DIR/ssh_config" <<SSH
 # For demo and test users of this lab: nothing of ~/.ssh is read or written.
-# Put what \`containarium export --output\` writes into $LAB_DIR/ssh.d/NAME.conf
+# Put what \`containarium export --output\` writes into $LAB_DIR/ssh.d/NAME.conf, with
+# --known-hosts $LAB_DIR/known_hosts. What is not exported has no host key to be known by.
 Include $LAB_DIR/ssh.d/*.conf
 Host *
   UserKnownHostsFile /dev/null
   GlobalKnownHostsFile /dev/null
-  StrictHostKeyChecking no
-  LogLevel ERROR
+  StrictHostKeyChecking yes
   ConnectTimeout 10
 SSH
   cat >"$LAB_DIR/env.new" <<ENV

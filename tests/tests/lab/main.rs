@@ -10,6 +10,7 @@ mod backups;
 mod bad_input;
 mod crash;
 mod docs;
+mod identity;
 mod images;
 mod life;
 mod lifetimes;

@@ -157,6 +157,18 @@ impl Incus {
         Err(Failure { code: Some(status.as_u16()), text: format!("{what}: incus answered {status}") })
     }
 
+    /// A file inside an instance; `None`: it is not there.
+    pub(super) async fn read_file(&self, what: &str, instance: &str, path: &str) -> Result<Option<String>, Failure> {
+        let lost = |error: reqwest::Error| Failure { code: None, text: format!("{what}: {error}") };
+        let request = self.request(Method::GET, &format!("/instances/{instance}/files")).query(&[("path", path)]);
+        let response = request.send().await.map_err(lost)?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => response.text().await.map(Some).map_err(lost),
+            status => Err(Failure { code: Some(status.as_u16()), text: format!("{what}: incus answered {status}") }),
+        }
+    }
+
     /// A change that is done when it is answered.
     pub(super) async fn change(&self, what: &str, method: Method, path: &str, body: &Value) -> Result<(), Failure> {
         self.send(what, self.request(method, path).json(body)).await.map(drop)

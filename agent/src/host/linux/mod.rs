@@ -7,6 +7,7 @@ mod copies;
 mod files;
 mod foreign;
 mod hosts;
+mod identity;
 mod image_import;
 mod images;
 mod incus;
@@ -31,6 +32,7 @@ use std::{
 };
 
 use containarium_proto::{
+    identity::{HostCertificate, HostIdentity},
     ids::{FleetId, Generation},
     image::ImageFiles,
     keys::KeySet,
@@ -89,7 +91,7 @@ pub struct LinuxHost {
     config: LinuxConfig,
     incus: Incus,
     capacity: machine::Cache,
-    /// One writer of passwd at a time.
+    /// One writer of passwd, and of sshd's configuration, at a time.
     accounts: Mutex<()>,
     sshd_rules: sshd::Rules,
     policy: policy::InForce,
@@ -347,5 +349,17 @@ impl Host for LinuxHost {
 
     async fn activity(&self, name: &str) -> Result<Option<Activity>, HostError> {
         self.read_activity(name).await
+    }
+
+    async fn identity(&self, of: Option<&Order>) -> Result<HostIdentity, HostError> {
+        self.read_identity(of).await
+    }
+
+    async fn install_certificate(
+        &self,
+        of: Option<&Order>,
+        certificate: &HostCertificate,
+    ) -> Result<HostIdentity, HostError> {
+        self.write_certificate(of, certificate).await
     }
 }

@@ -143,11 +143,7 @@ impl Rules {
     pub(super) async fn problems(&self) -> Result<Vec<String>, HostError> {
         let _known = self.0.lock().await;
         let mut problems = Vec::new();
-        ensure_dir(Path::new("/run/sshd")).await?;
-        let (code, _, said) = system::output(SSHD, &["-t"], CHECK).await?;
-        if code != 0 {
-            problems.push(broken(&said));
-        }
+        problems.extend(check().await?.map(|problem| broken(&problem)));
         let main = files::read(Path::new(MAIN)).await?.unwrap_or_default();
         if !includes_drop_ins(&main) {
             problems.push(format!("{MAIN} does not include {DROP_INS}/*.conf before its first Match: the rules for proxy accounts do not hold"));
@@ -242,6 +238,11 @@ fn elsewhere(main: &str, dir: &Path) -> String {
     text
 }
 
+/// What would keep sshd from starting with the configuration that lies there; none: nothing.
+pub(super) async fn check() -> Result<Option<String>, HostError> {
+    trial(Path::new(MAIN)).await
+}
+
 async fn trial(file: &Path) -> Result<Option<String>, HostError> {
     // sshd -t wants its privilege separation folder, which only exists once sshd was started.
     ensure_dir(Path::new("/run/sshd")).await?;
@@ -254,7 +255,7 @@ async fn ensure_dir(dir: &Path) -> Result<(), HostError> {
 }
 
 /// A running sshd reads them; one that could not start for a broken drop-in is started.
-async fn reload() -> Result<(), HostError> {
+pub(super) async fn reload() -> Result<(), HostError> {
     if Path::new("/run/systemd/system").exists() {
         return system::run("systemctl", &["reload-or-restart", "ssh"], CHECK).await;
     }

@@ -22,6 +22,11 @@ impl SimHost {
         self.faults.plan(fault);
     }
 
+    /// Fails at a certificate from now on, counted apart from all else; counting starts at 1 again.
+    pub fn plan_certificate_fault(&self, fault: Fault) {
+        self.faults.plan_of_certificates(fault);
+    }
+
     /// Resolves when a planned crash has happened; the agent is to be killed then.
     pub async fn crashed(&self) {
         self.faults.crashed().await;

@@ -9,6 +9,7 @@ use containarium_proto::{
     spec::Fingerprint,
 };
 
+use super::SimSshd;
 use super::snapshots::SimSnapshot;
 use crate::host::{
     Instance, Power, Stamp,
@@ -42,12 +43,14 @@ pub struct SimInstance {
     pub offered: BTreeSet<CopyPass>,
     /// The oldest first.
     pub snapshots: Vec<SimSnapshot>,
+    /// Its ssh server.
+    pub sshd: SimSshd,
 }
 
 impl SimInstance {
     pub(super) fn new(seen: Instance, data: String) -> Self {
         let (logins, offered, snapshots) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
-        Self { seen, logins, boots: 0, data, bulk: 0, offered, snapshots }
+        Self { seen, logins, boots: 0, data, bulk: 0, offered, snapshots, sshd: SimSshd::default() }
     }
 }
 

@@ -48,6 +48,9 @@ pub(crate) struct Import {
 pub(crate) struct State {
     pub(crate) containers: Vec<v1::Container>,
     pub(crate) jump_address: String,
+    /// Keys that sign host certificates; none: an older coordinator.
+    pub(crate) authorities: Vec<String>,
+    pub(crate) authority_changes: Vec<v1::ChangeSshAuthorityRequest>,
     /// What it answers about any one container, in place of the truth.
     pub(crate) info: Option<v1::Container>,
     /// The answer to everything, if there is one.
@@ -476,8 +479,36 @@ impl Fleet for Fake {
     }
 
     async fn get_fleet(&self, _: Request<v1::GetFleetRequest>) -> Result<Response<v1::FleetInfo>, Status> {
-        let jump_address = self.open()?.jump_address.clone();
-        Ok(Response::new(v1::FleetInfo { jump_address, ..v1::FleetInfo::default() }))
+        let state = self.open()?;
+        let (jump_address, ssh_authorities) = (state.jump_address.clone(), state.authorities.clone());
+        Ok(Response::new(v1::FleetInfo {
+            jump_address,
+            ssh_authorities,
+            fleet_id: super::FLEET.to_owned(),
+            ..v1::FleetInfo::default()
+        }))
+    }
+
+    async fn list_ssh_authorities(
+        &self,
+        _: Request<v1::ListSshAuthoritiesRequest>,
+    ) -> Result<Response<v1::SshAuthorities>, Status> {
+        let one = |(state, key): (v1::AuthorityState, &String)| v1::SshAuthority {
+            public_key: key.clone(),
+            fingerprint: "SHA256:abc".to_owned(),
+            state: state.into(),
+        };
+        let states = [v1::AuthorityState::Active, v1::AuthorityState::Next];
+        let authorities = states.into_iter().zip(&self.open()?.authorities).map(one).collect();
+        Ok(Response::new(v1::SshAuthorities { authorities }))
+    }
+
+    async fn change_ssh_authority(
+        &self,
+        request: Request<v1::ChangeSshAuthorityRequest>,
+    ) -> Result<Response<v1::SshAuthorities>, Status> {
+        self.open()?.authority_changes.push(request.into_inner());
+        self.list_ssh_authorities(Request::new(v1::ListSshAuthoritiesRequest {})).await
     }
 
     async fn repair_container(
