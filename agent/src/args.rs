@@ -6,7 +6,10 @@ use clap::{Parser, ValueEnum};
 use containarium_proto::{names::NodeName, telemetry::LogFormat};
 use ipnet::Ipv4Net;
 
-use crate::{Config, Timings, host::linux::LinuxConfig};
+use crate::{
+    Config, Timings,
+    host::linux::{LinuxConfig, SshLog},
+};
 
 /// Which host the agent drives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,6 +55,16 @@ pub struct Args {
     /// Without it: port 8443 of the address in --listen.
     #[arg(long, env = "CONTAINARIUM_AGENT_COPY_LISTEN")]
     pub copy_listen: Option<SocketAddr>,
+    /// Where sshd writes: journal, or the file of a syslog daemon such as /var/log/auth.log.
+    #[arg(long, env = "CONTAINARIUM_AGENT_SSH_LOG", value_name = "journal|FILE", value_parser = ssh_log,
+          default_value = "journal")]
+    pub ssh_log: SshLog,
+    /// Where fail2ban writes what it did.
+    #[arg(long, env = "CONTAINARIUM_AGENT_FAIL2BAN_LOG", default_value = "/var/log/fail2ban.log")]
+    pub fail2ban_log: PathBuf,
+    /// Where fail2ban is asked.
+    #[arg(long, env = "CONTAINARIUM_AGENT_FAIL2BAN_SOCKET", default_value = "/run/fail2ban/fail2ban.sock")]
+    pub fail2ban_socket: PathBuf,
     /// File whose text is new at every start of the machine.
     #[arg(long, env = "CONTAINARIUM_AGENT_BOOT_ID_FILE", default_value = "/proc/sys/kernel/random/boot_id")]
     pub boot_id_file: PathBuf,
@@ -61,6 +74,14 @@ pub struct Args {
     /// text or json.
     #[arg(long, env = "CONTAINARIUM_AGENT_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+}
+
+fn ssh_log(text: &str) -> Result<SshLog, String> {
+    match text {
+        "journal" => Ok(SshLog::Journal),
+        path if path.starts_with('/') => Ok(SshLog::File(path.into())),
+        _ => Err("neither 'journal' nor the full path of a file".to_owned()),
+    }
 }
 
 impl Args {
@@ -86,6 +107,9 @@ impl Args {
             network: self.network.clone(),
             image_dir: self.image_dir.clone(),
             copy_listen: self.copy_listen.unwrap_or(SocketAddr::new(self.listen.ip(), 8443)).to_string(),
+            ssh_log: self.ssh_log.clone(),
+            fail2ban_log: self.fail2ban_log.clone(),
+            fail2ban_socket: self.fail2ban_socket.clone(),
         }
     }
 }

@@ -105,6 +105,7 @@ mod tests {
             address: Ipv4Addr::new(10, 100, 1, 2),
             keys: KeySet::from_recorded([]).unwrap(),
             copy_pass: None,
+            guests: Vec::new(),
         }
     }
 

@@ -5,12 +5,14 @@
 //! coordinator ── Apply ──► service ─► ledger ◄─ worker (one task per container) ─► Host ─► Incus
 //!             ── SyncAccess ► access ───────────────────────────────────────────► Host ─► accounts, sshd
 //!                              ledger ◄─ watch (what was changed behind our back) ◄────── Host
+//!             ◄─ ReadAudit ── audit (what the logs of sshd tell) ◄────────────── Host
 //!             ◄─ Observe ──── ledger ◄─ facts (capacity, images, network) ◄────── Host
 //! ```
 
 mod access;
 mod activity;
 pub mod args;
+mod audit;
 mod config;
 pub mod drift;
 mod error;

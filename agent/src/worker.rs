@@ -240,8 +240,8 @@ impl<H: Host> Worker<H> {
             Action::Delete => host.delete(&order.name).await?,
             Action::ClearCopy => host.clear_copy(&order.name).await?,
             Action::EnsureLogin => {
-                host.ensure_login(&order.name, &order.owner, &order.keys).await?;
-                host.stamp_login(&order.name, &plan::login_hash(&order.owner, &order.keys)).await?;
+                host.ensure_login(order).await?;
+                host.stamp_login(&order.name, &plan::login_hash(order)).await?;
             }
             // The one step that may take minutes: a delete must not wait for it.
             Action::WaitSsh => tokio::select! {

@@ -151,6 +151,7 @@ fn order(id: ContainerId, desired: Desired, generation: u64) -> Order {
         address: "10.100.1.2".parse().unwrap(),
         keys: [KEY.trim_end().to_owned()].to_vec().try_into().unwrap(),
         copy_pass: None,
+        guests: Vec::new(),
     }
 }
 
@@ -310,6 +311,7 @@ fn accounts_become_exactly_the_set_and_strangers_stay() {
         username: name.into(),
         ssh_keys: vec![KEY.trim_end().into()],
         permit_address: permit.into(),
+        ..Default::default()
     };
     block_on(async {
         let mut client = node.dial(address).await;

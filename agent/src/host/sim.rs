@@ -5,18 +5,18 @@
 mod fault;
 mod inspect;
 mod instance;
+mod people;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use containarium_proto::{
+    audit::{Bans, NodeSession},
     ids::FleetId,
-    keys::KeySet,
-    names::Username,
     node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     sizes::Bytes,
     spec::{Capacity, Fingerprint, Image},
@@ -28,9 +28,10 @@ pub use instance::{SimInstance, image_fingerprint};
 
 use fault::Faults;
 use instance::{foreign, made, place, stamp};
+use people::People;
 
 use super::{
-    Accounts, Activity, Host, HostError, Instance, Network, Power, StopMode,
+    Accounts, Activity, Host, HostError, Instance, Network, Power, ReadLogs, StopMode,
     shape::{self, Place, is_nobodys},
 };
 
@@ -51,6 +52,7 @@ struct Memory {
     uuids: u32,
     helper_missing: bool,
     activity: BTreeMap<String, Activity>,
+    people: People,
 }
 
 /// A simulated jump server. Clones share their memory.
@@ -85,6 +87,7 @@ impl SimHost {
             uuids: 0,
             helper_missing: false,
             activity: BTreeMap::new(),
+            people: People::default(),
         };
         Self {
             network: Network { cidr, gateway },
@@ -243,7 +246,8 @@ impl Host for SimHost {
         .await
     }
 
-    async fn ensure_login(&self, name: &str, user: &Username, keys: &KeySet) -> Result<(), HostError> {
+    async fn ensure_login(&self, order: &Order) -> Result<(), HostError> {
+        let name = order.name.as_str();
         self.effect(|memory| {
             let missing = memory.helper_missing;
             let instance = present(memory, name)?;
@@ -253,7 +257,7 @@ impl Host for SimHost {
             if missing {
                 return Err(HostError::permanent(format!("{name} has no containarium-ensure-user")));
             }
-            instance.logins.insert(user.to_string(), keys.to_lines());
+            people::let_in(instance, order);
             Ok(())
         })
         .await
@@ -415,7 +419,8 @@ impl Host for SimHost {
             if others || memory.foreign.contains(name) {
                 return Err(HostError::permanent(format!("account {name} exists on this node and is not ours")));
             }
-            memory.accounts.insert(name.to_owned(), (fleet, account.clone()));
+            let before = memory.accounts.insert(name.to_owned(), (fleet, account.clone()));
+            memory.people.account_changed(before.as_ref().map(|(_, before)| before), account);
             Ok(())
         })
         .await
@@ -425,6 +430,7 @@ impl Host for SimHost {
         self.effect(|memory| {
             if memory.accounts.get(username).is_some_and(|(owner, _)| *owner == fleet) {
                 memory.accounts.remove(username);
+                memory.people.end_of(username);
             }
             Ok(())
         })
@@ -437,5 +443,25 @@ impl Host for SimHost {
             running.then(|| memory.activity.get(name).copied().unwrap_or_default())
         })
         .await
+    }
+
+    async fn read_logs(&self, cursor: &str) -> Result<ReadLogs, HostError> {
+        self.look(|memory| memory.people.read_logs(cursor)).await
+    }
+
+    async fn sessions(&self, _fleet: FleetId) -> Result<Vec<NodeSession>, HostError> {
+        self.look(|memory| memory.people.sessions().to_vec()).await
+    }
+
+    async fn end_session(&self, _fleet: FleetId, id: &str) -> Result<bool, HostError> {
+        self.effect(|memory| Ok(memory.people.end(id))).await
+    }
+
+    async fn bans(&self) -> Result<Bans, HostError> {
+        self.look(|memory| memory.people.bans()).await
+    }
+
+    async fn unban(&self, address: IpAddr) -> Result<bool, HostError> {
+        self.effect(|memory| Ok(memory.people.unban(address))).await
     }
 }

@@ -2,6 +2,8 @@
 
 mod accounts;
 mod activity;
+mod bans;
+mod connections;
 mod copies;
 mod files;
 mod foreign;
@@ -9,7 +11,9 @@ mod hosts;
 mod images;
 mod incus;
 mod instances;
+mod journal;
 mod login;
+mod logs;
 mod machine;
 mod repair;
 mod sessions;
@@ -17,12 +21,15 @@ mod sshd;
 mod system;
 mod usage;
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use containarium_proto::{
+    audit::{Bans, NodeSession},
     ids::FleetId,
-    keys::KeySet,
-    names::Username,
     node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     spec::{Capacity, Fingerprint, Image},
 };
@@ -34,7 +41,9 @@ use tokio::{
 };
 
 use self::incus::Incus;
-use super::{Accounts, Activity, Host, HostError, Instance, Network, StopMode, shape::Place};
+use super::{Accounts, Activity, Host, HostError, Instance, Network, ReadLogs, StopMode, shape::Place};
+
+pub use self::logs::SshLog;
 
 /// A container boots in a second; one of fifty that boot at once after a power cut, in a minute.
 const SSH: Duration = Duration::from_secs(120);
@@ -60,6 +69,12 @@ pub struct LinuxConfig {
     pub image_dir: Option<PathBuf>,
     /// Where Incus listens for other nodes while containers are copied, unless it listens already.
     pub copy_listen: String,
+    /// Where sshd writes what it did.
+    pub ssh_log: SshLog,
+    /// Where fail2ban writes what it did.
+    pub fail2ban_log: PathBuf,
+    /// Where fail2ban is asked.
+    pub fail2ban_socket: PathBuf,
 }
 
 /// This machine.
@@ -134,8 +149,8 @@ impl Host for LinuxHost {
         self.delete_instance(name).await
     }
 
-    async fn ensure_login(&self, name: &str, user: &Username, keys: &KeySet) -> Result<(), HostError> {
-        self.make_login(name, user, keys).await
+    async fn ensure_login(&self, order: &Order) -> Result<(), HostError> {
+        self.make_login(order).await
     }
 
     async fn stamp_login(&self, name: &str, hash: &str) -> Result<(), HostError> {
@@ -235,5 +250,25 @@ impl Host for LinuxHost {
 
     async fn activity(&self, name: &str) -> Result<Option<Activity>, HostError> {
         self.read_activity(name).await
+    }
+
+    async fn read_logs(&self, cursor: &str) -> Result<ReadLogs, HostError> {
+        self.read_on(cursor).await
+    }
+
+    async fn sessions(&self, fleet: FleetId) -> Result<Vec<NodeSession>, HostError> {
+        connections::list(fleet).await
+    }
+
+    async fn end_session(&self, fleet: FleetId, id: &str) -> Result<bool, HostError> {
+        connections::end(fleet, id).await
+    }
+
+    async fn bans(&self) -> Result<Bans, HostError> {
+        self.read_bans().await
+    }
+
+    async fn unban(&self, address: IpAddr) -> Result<bool, HostError> {
+        self.let_in(address).await
     }
 }

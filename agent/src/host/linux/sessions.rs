@@ -49,8 +49,13 @@ fn of(name: &str, uid: u32) -> Result<Vec<Pid>, HostError> {
 
 /// Titles that sshd gives its processes: `sshd: alice [priv]`, `sshd: alice@notty`; since OpenSSH 9.8 `sshd-session: `.
 fn serves(title: &str, name: &str) -> bool {
+    served(title) == Some(name)
+}
+
+/// Whose a process of sshd with this title is.
+pub(super) fn served(title: &str) -> Option<&str> {
     let rest = title.strip_prefix("sshd: ").or_else(|| title.strip_prefix("sshd-session: "));
-    rest.is_some_and(|rest| rest.split([' ', '@', '\0']).next() == Some(name))
+    rest.and_then(|rest| rest.split([' ', '@', '\0']).next())
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub struct SimInstance {
     pub seen: Instance,
     /// Users inside, with their key lines.
     pub logins: BTreeMap<String, Vec<String>>,
+    /// Those of them that may become root.
+    pub sudoers: BTreeSet<String>,
     /// Starts since it was made.
     pub boots: u32,
     /// What its user has stored.
@@ -41,7 +43,7 @@ pub struct SimInstance {
 
 impl SimInstance {
     pub(super) fn new(seen: Instance, data: String) -> Self {
-        Self { seen, logins: BTreeMap::new(), boots: 0, data, offered: BTreeSet::new() }
+        Self { seen, logins: BTreeMap::new(), sudoers: BTreeSet::new(), boots: 0, data, offered: BTreeSet::new() }
     }
 }
 
