@@ -3,6 +3,7 @@
 mod adopt;
 mod lifetime;
 mod node;
+mod people;
 mod views;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
@@ -20,6 +21,7 @@ pub use self::{
     adopt::Adopt,
     lifetime::{Limit, Set, Switch},
     node::{NodeLabel, NodeSet},
+    people::{Audit, Last, Security, Sessions, Share, ShareList, Unshare},
     views::{Top, TopSort},
 };
 
@@ -106,6 +108,20 @@ pub enum Command {
     /// Golden images, which machines are cloned from.
     #[command(subcommand)]
     Image(Image),
+    /// Let another user into a machine, as themselves, or see who is let in.
+    Share(Share),
+    /// Let another user into a machine no more.
+    Unshare(Unshare),
+    /// Who is connected now.
+    #[command(subcommand)]
+    Sessions(Sessions),
+    /// A user's latest logins.
+    Last(Last),
+    /// Who connected, who tried, who was banned: a line each, by time.
+    Audit(Audit),
+    /// Sessions, failures and bans at a glance.
+    #[command(subcommand)]
+    Security(Security),
     /// What happened lately.
     Events(Events),
     /// What machines use at this moment.

@@ -52,6 +52,7 @@ pub(crate) struct Container {
     pub(crate) expired_at: Option<String>,
     pub(crate) idle_stop_seconds: Option<u64>,
     pub(crate) idle_since: Option<String>,
+    pub(crate) shared_with: Vec<String>,
     #[serde(skip)]
     age: String,
 }
@@ -95,6 +96,7 @@ impl From<&v1::Container> for Container {
             expired_at: some_time(container.expired_at_unix_millis),
             idle_stop_seconds: Some(container.idle_stop_seconds).filter(|seconds| *seconds > 0),
             idle_since: some_time(container.idle_since_unix_millis),
+            shared_with: container.shares.iter().map(|share| share.with.clone()).collect(),
         }
     }
 }
@@ -229,7 +231,7 @@ fn policy(policy: v1::Policy) -> &'static str {
 }
 
 /// RFC 3339, UTC.
-fn time(unix_millis: i64) -> String {
+pub(crate) fn time(unix_millis: i64) -> String {
     DateTime::<Utc>::from_timestamp_millis(unix_millis)
         .map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true))
         .unwrap_or_default()

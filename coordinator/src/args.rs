@@ -62,6 +62,9 @@ pub struct Args {
     /// How long a container is kept, stopped, after its time to live.
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_TTL_GRACE", default_value = "24h", value_parser = grace)]
     ttl_grace: Duration,
+    /// How long it is kept who logged in, who tried and who was banned.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_AUDIT_RETENTION", default_value = "90days", value_parser = retention)]
+    audit_retention: Duration,
     /// text or json
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -94,6 +97,7 @@ impl Args {
             },
             timings: Timings::default(),
             lifetimes: Lifetimes { grace: self.ttl_grace, ..Lifetimes::default() },
+            audit_retention: self.audit_retention,
         }
     }
 }
@@ -102,6 +106,13 @@ impl Args {
 fn grace(text: &str) -> Result<Duration, String> {
     let refuse = || format!("'{text}' is not a duration of a minute or more, such as 24h");
     humantime::parse_duration(text).ok().filter(|grace| grace.as_secs() >= 60).ok_or_else(refuse)
+}
+
+/// Less than a day answers no question; ten years stay within what a time can be.
+fn retention(text: &str) -> Result<Duration, String> {
+    let day = Duration::from_secs(86400);
+    let refuse = || format!("'{text}' is not a duration from a day to ten years, such as 90days");
+    humantime::parse_duration(text).ok().filter(|kept| (day..=day * 3660).contains(kept)).ok_or_else(refuse)
 }
 
 fn memory(text: &str) -> Result<Bytes, String> {

@@ -31,6 +31,14 @@ pub struct Config {
     pub timings: Timings,
     /// How long containers may live and idle.
     pub lifetimes: Lifetimes,
+    /// How long it is kept who logged in and who tried.
+    pub audit_retention: Duration,
+}
+
+impl Config {
+    pub(crate) fn audit_retention_millis(&self) -> i64 {
+        i64::try_from(self.audit_retention.as_millis()).unwrap_or(i64::MAX)
+    }
 }
 
 /// What a container gets when its create does not say.

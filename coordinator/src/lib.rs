@@ -27,6 +27,7 @@ mod placing;
 mod reign;
 mod run;
 mod settings;
+mod sharing;
 mod store;
 
 pub use config::{Config, Defaults, Lifetimes, Overcommit, Timings};

@@ -210,6 +210,7 @@ impl Fleet {
                 delete_settle: Duration::from_millis(300),
             },
             lifetimes: lifetimes::short(),
+            audit_retention: Duration::from_secs(90 * 86400),
         };
         let started = Instant::now();
         loop {

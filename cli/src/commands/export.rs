@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use containarium_proto::v1;
+use containarium_proto::{names::Username, v1};
 
 use crate::{
     args::{Export, Global},
@@ -25,7 +25,8 @@ pub(crate) async fn run(global: &Global, export: &Export) -> Result<(), Failure>
         check_host(jump)?;
     }
     let client = Client::new(global)?;
-    let container = list::needed(list::get(&client, &export.user).await?.container.as_ref())?;
+    let answer = list::get(&client, &export.user).await?;
+    let container = list::needed(answer.container.as_ref())?;
     let jump = match &export.jump_ip {
         Some(jump) => jump.clone(),
         None => {
@@ -41,7 +42,12 @@ pub(crate) async fn run(global: &Global, export: &Export) -> Result<(), Failure>
     check_host(&jump)?;
     check_host(&container.name)?;
     let user = export.user.as_str();
-    let text = config(user, &container.name, &jump, &key);
+    let mut text = config(user, &container.name, &jump, &key);
+    for share in &answer.shared_with_owner {
+        check_host(&share.container)?;
+        let owner: Username = share.owner.parse().map_err(|e| Failure::new(1, format!("the coordinator's answer: {e}")))?;
+        text += &shared(user, owner.as_str(), &share.container, &key);
+    }
     match &export.output {
         None => output::out(&text),
         Some(path) => {
@@ -59,6 +65,15 @@ fn config(user: &str, container: &str, jump: &str, key: &str) -> String {
          Host containarium-jump-{user}\n    HostName {jump}\n    User {user}\n    IdentityFile {key}\n    IdentitiesOnly yes\n\
          Host {user}-dev\n    HostName {container}\n    User {user}\n    IdentityFile {key}\n    IdentitiesOnly yes\n    \
          ProxyJump containarium-jump-{user}\n# containarium: end of {user}\n"
+    )
+}
+
+/// A machine that another user shares. Its name says who and whose: it stands beside the owner's own in one file.
+fn shared(user: &str, owner: &str, container: &str, key: &str) -> String {
+    format!(
+        "# containarium: {owner}'s machine, shared with {user}; try: ssh {user}-at-{owner}-dev\n\
+         Host {user}-at-{owner}-dev\n    HostName {container}\n    User {user}\n    IdentityFile {key}\n    IdentitiesOnly yes\n    \
+         ProxyJump containarium-jump-{user}\n# containarium: end of {user} at {owner}\n"
     )
 }
 
@@ -109,6 +124,17 @@ mod tests {
              IdentitiesOnly yes\n\
              Host alice-dev\n    HostName alice-container\n    User alice\n    IdentityFile ~/.ssh/id_ed25519\n    \
              IdentitiesOnly yes\n    ProxyJump containarium-jump-alice\n# containarium: end of alice\n"
+        );
+    }
+
+    #[test]
+    fn a_shared_machine_is_reached_by_ones_own_way() {
+        let text = shared("bob", "alice", "alice-container", "~/.ssh/bob");
+        assert_eq!(
+            text,
+            "# containarium: alice's machine, shared with bob; try: ssh bob-at-alice-dev\n\
+             Host bob-at-alice-dev\n    HostName alice-container\n    User bob\n    IdentityFile ~/.ssh/bob\n    \
+             IdentitiesOnly yes\n    ProxyJump containarium-jump-bob\n# containarium: end of bob at alice\n"
         );
     }
 

@@ -1,6 +1,7 @@
 //! One file per command. Each takes what was typed and ends in an output or a failure.
 
 mod adopt;
+mod audit;
 mod cert;
 mod configure;
 mod create;
@@ -17,7 +18,10 @@ mod progress;
 mod protect;
 mod repair;
 mod resize;
+mod security;
+mod sessions;
 mod set;
+mod share;
 mod top;
 mod version;
 mod watch;
@@ -52,6 +56,12 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Set(set) => set::run(&client()?, format, set).await,
         Command::Key(key) => key::run(&args.global, key).await,
         Command::Export(export) => export::run(&args.global, export).await,
+        Command::Share(share) => share::share(&client()?, format, share).await,
+        Command::Unshare(unshare) => share::unshare(&client()?, format, unshare).await,
+        Command::Sessions(sessions) => sessions::run(&client()?, format, sessions).await,
+        Command::Last(last) => audit::last(&client()?, format, last).await,
+        Command::Audit(audit) => audit::run(&client()?, format, audit).await,
+        Command::Security(security) => security::run(&client()?, format, security).await,
         Command::Image(image) => image::run(&client()?, format, image).await,
         Command::Node(node) => node::run(&client()?, format, node).await,
         Command::Events(events) if events.follow => events::follow(&client()?, &args.global, events).await,

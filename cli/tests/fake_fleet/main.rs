@@ -11,6 +11,7 @@ mod lifetime;
 mod list;
 mod moves;
 mod nodes;
+mod people;
 mod program;
 mod refusals;
 mod repair;

@@ -184,6 +184,7 @@ async fn insert(
         generation_floor: Generation(0),
         labels: Labels::default(),
         lifetime: Lifetime::default(),
+        guests: Vec::new(),
     })
     .await?;
     let row = PlacementRow {

@@ -192,6 +192,7 @@ async fn insert(
         generation_floor: Generation(0),
         labels: create.labels.clone(),
         lifetime,
+        guests: Vec::new(),
     })
     .await?;
     let access_revision = tx.bump_access().await?;

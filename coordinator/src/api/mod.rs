@@ -2,6 +2,7 @@
 //! types end here. It must never talk to a node: it changes the database and wakes the drivers.
 
 mod adopt;
+mod audit;
 mod configure;
 mod create;
 mod delete;
@@ -22,7 +23,9 @@ mod repair;
 mod resize;
 mod serve;
 mod service;
+mod sessions;
 mod settle;
+mod share;
 mod usage;
 mod view;
 mod watch;

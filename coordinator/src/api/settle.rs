@@ -4,6 +4,7 @@
 use containarium_proto::{
     error::{Reason, Refusal},
     ids::{AccessRevision, ContainerId, Generation},
+    names::Username,
     spec::{Desired, Observed},
     v1,
 };
@@ -25,6 +26,8 @@ pub(super) struct Settled {
     generation: Generation,
     desired: Desired,
     access: Option<AccessRevision>,
+    /// Whose account; none: the owner's.
+    whose: Option<Username>,
     done: String,
     said: Said,
     accounts: AccessWait,
@@ -34,7 +37,8 @@ impl Settled {
     /// Until `row`'s order is carried out; `done` is said then.
     pub(super) fn new(row: &PlacementRow, done: String) -> Self {
         let PlacementRow { container: id, generation, desired, .. } = *row;
-        Self { id, generation, desired, access: None, done, said: Said::default(), accounts: AccessWait::default() }
+        let (said, accounts) = Default::default();
+        Self { id, generation, desired, access: None, whose: None, done, said, accounts }
     }
 
     /// And until accounts are as of `revision` on every server that answers.
@@ -42,9 +46,17 @@ impl Settled {
         Self { access: Some(revision), ..self }
     }
 
+    /// The same of another user's account.
+    pub(super) fn with_access_of(self, whose: Username, revision: AccessRevision) -> Self {
+        Self { whose: Some(whose), ..self.with_access(revision) }
+    }
+
     fn finish(&mut self, reign: &Reign, held: Held, sights: &Sights) -> Look {
         let reach = match self.access {
-            Some(revision) => self.accounts.look(reign, &held.container.owner, revision),
+            Some(revision) => {
+                let whose = self.whose.as_ref().unwrap_or(&held.container.owner);
+                self.accounts.look(reign, whose, revision)
+            },
             None => Reach::All,
         };
         let (message, pending) = match reach {

@@ -4,10 +4,12 @@
 //! ```text
 //!            ┌► observe ── long poll ─► record (durable) ─► live (memory) ─┐
 //! node row ──┼► orders ◄── wake-up ──────────────────────────────────────┤
-//!            └► accounts ◄─ wake-up ─────────────────────────────────────┘
+//!            ├► accounts ◄─ wake-up ─────────────────────────────────────┘
+//!            └► audit ──── long poll ─► audit rows, with how far they go
 //! ```
 
 mod accounts;
+mod audit;
 mod client;
 pub(crate) mod live;
 mod observe;
@@ -26,10 +28,9 @@ use containarium_proto::names::NodeName;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use self::client::AgentClient;
 use crate::{error::CoordinatorError, reign::Reign};
 
-pub(crate) use client::check_address;
+pub(crate) use client::{AgentClient, CallError, check_address};
 
 /// The drivers of all nodes. Dropping it stops them.
 pub(crate) struct Drivers {
@@ -63,6 +64,7 @@ impl Drivers {
                 observe::run(&reign, &live, &calls),
                 orders::run(&reign, &live, &calls),
                 accounts::run(&reign, &live, &calls),
+                audit::run(&reign, &live, &calls),
             );
             drop(guard);
         };

@@ -57,6 +57,7 @@ fn order(held: &Held) -> Order {
         address: placement.address,
         keys: container.keys.clone(),
         copy_pass: placement.role.pass(),
+        guests: container.guests.clone(),
     }
 }
 

@@ -10,6 +10,7 @@
 //! Reading needs nothing ([`Reader`]); changing needs a [`WriteTx`], and that needs a [`Fence`] (I9). It must never
 //! decide anything: which node, which phase, whether to delete is for the pure modules.
 
+mod audit;
 mod containers;
 mod events;
 mod lease;
@@ -19,6 +20,7 @@ mod moves;
 mod nodes;
 mod read;
 mod rows;
+mod shares;
 mod write;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
@@ -31,6 +33,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, watch};
 
+pub(crate) use audit::{AuditQuery, AuditRow};
 pub(crate) use events::{Event, EventKind};
 pub(crate) use lease::Fence;
 pub(crate) use lifetimes::{Lifetime, Ttl};
@@ -150,6 +153,7 @@ fn migrator() -> Migrator {
         one(5, "lifetime", include_str!("../../migrations/0005_lifetime.sql")),
         one(7, "drift", include_str!("../../migrations/0007_drift.sql")),
         one(8, "default_image", include_str!("../../migrations/0008_default_image.sql")),
+        one(13, "share_audit", include_str!("../../migrations/0013_share_audit.sql")),
     ])
 }
 

@@ -8,7 +8,7 @@ use containarium_proto::{
     keys::KeySet,
     labels::Labels,
     names::{NodeName, Username},
-    node::{CopyPass, Licence},
+    node::{CopyPass, Guest, Licence},
     spec::{Capacity, Desired, Image, Observed, Spec},
 };
 use ipnet::Ipv4Net;
@@ -89,6 +89,8 @@ pub(crate) struct ContainerRow {
     /// What its node must carry when it is placed.
     pub(crate) labels: Labels,
     pub(crate) lifetime: Lifetime,
+    /// Who else may use it, by name.
+    pub(crate) guests: Vec<Guest>,
 }
 
 /// What one node was told to hold, and what was last durably seen of it there.
@@ -277,6 +279,7 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
         generation_floor: Generation(number(row, "generation_floor")?),
         labels: json(row, "labels")?,
         lifetime: lifetimes::lifetime(row)?,
+        guests: json(row, "guests")?,
     };
     let change_request = match text(row, "change_request")?.as_str() {
         "" => None,

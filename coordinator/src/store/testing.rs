@@ -26,6 +26,7 @@ pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
         generation_floor: Generation(0),
         labels: Default::default(),
         lifetime: Default::default(),
+        guests: Vec::new(),
     };
     let placement = PlacementRow {
         container: id,
