@@ -91,7 +91,10 @@ async fn keep_house(reign: &Reign) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
         if let Err(error) = prune(reign).await {
-            tracing::error!(error = &error as &dyn Error, "old events and audit rows could not be removed, will be repeated");
+            tracing::error!(
+                error = &error as &dyn Error,
+                "old events and audit rows could not be removed, will be repeated"
+            );
         }
     }
 }

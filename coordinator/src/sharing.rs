@@ -99,11 +99,8 @@ mod tests {
 
     #[test]
     fn a_guest_is_there_once_and_the_list_has_one_order() {
-        let guest = |name: &str, sudo| Guest {
-            user: name.parse().unwrap(),
-            sudo,
-            keys: KeySet::from_recorded([]).unwrap(),
-        };
+        let guest =
+            |name: &str, sudo| Guest { user: name.parse().unwrap(), sudo, keys: KeySet::from_recorded([]).unwrap() };
         let one = with(&[], guest("carol", false));
         let two = with(&one, guest("bob", false));
         assert_eq!(two, [guest("bob", false), guest("carol", false)]);

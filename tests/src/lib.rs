@@ -9,4 +9,5 @@ pub mod fleet;
 pub mod invariants;
 pub mod lab;
 pub mod lab_check;
+mod people;
 mod views;

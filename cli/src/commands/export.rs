@@ -45,7 +45,8 @@ pub(crate) async fn run(global: &Global, export: &Export) -> Result<(), Failure>
     let mut text = config(user, &container.name, &jump, &key);
     for share in &answer.shared_with_owner {
         check_host(&share.container)?;
-        let owner: Username = share.owner.parse().map_err(|e| Failure::new(1, format!("the coordinator's answer: {e}")))?;
+        let owner: Username =
+            share.owner.parse().map_err(|e| Failure::new(1, format!("the coordinator's answer: {e}")))?;
         text += &shared(user, owner.as_str(), &share.container, &key);
     }
     match &export.output {

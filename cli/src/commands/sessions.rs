@@ -68,15 +68,16 @@ pub(crate) async fn run(client: &Client, format: Format, command: &Sessions) -> 
     match command {
         Sessions::List { user, node } => {
             let text = |name: Option<String>| name.unwrap_or_default();
-            let (user, node) = (text(user.as_ref().map(ToString::to_string)), text(node.as_ref().map(ToString::to_string)));
+            let (user, node) =
+                (text(user.as_ref().map(ToString::to_string)), text(node.as_ref().map(ToString::to_string)));
             let request = v1::ListSessionsRequest { user, node };
-            let call =
-                client.read(request, |mut fleet, request| async move { fleet.list_sessions(request).await });
+            let call = client.read(request, |mut fleet, request| async move { fleet.list_sessions(request).await });
             let answer = call.await?;
             show(format, &answer.sessions, &answer.unasked)
         }
         Sessions::Kill { who } => {
-            let answer = client.read(kill(who)?, |mut fleet, request| async move { fleet.kill_sessions(request).await });
+            let answer =
+                client.read(kill(who)?, |mut fleet, request| async move { fleet.kill_sessions(request).await });
             let answer = answer.await?;
             show(format, &answer.ended, &[])?;
             all_asked(&answer.unasked, "sessions there may go on")
@@ -103,8 +104,7 @@ fn show(format: Format, sessions: &[v1::Session], unasked: &[v1::Unasked]) -> Re
 }
 
 pub(super) fn table(sessions: &[Session]) -> String {
-    let row = |s: &Session| {
-        [&s.id, &s.user, &s.from, &s.node, &s.to.join(","), &s.since].map(ToOwned::to_owned).to_vec()
-    };
+    let row =
+        |s: &Session| [&s.id, &s.user, &s.from, &s.node, &s.to.join(","), &s.since].map(ToOwned::to_owned).to_vec();
     output::table(&["ID", "USER", "FROM", "THROUGH", "TO", "SINCE"], sessions.iter().map(row).collect())
 }

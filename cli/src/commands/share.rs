@@ -49,7 +49,8 @@ pub(crate) async fn unshare(client: &Client, format: Format, unshare: &Unshare) 
 
 async fn change(client: &Client, format: Format, request: v1::ShareContainerRequest) -> Result<(), Failure> {
     let request = v1::ShareContainerRequest { request_id: RequestId::generate().to_string(), ..request };
-    let call = |mut fleet: v1::fleet_client::FleetClient<_>, request| async move { fleet.share_container(request).await };
+    let call =
+        |mut fleet: v1::fleet_client::FleetClient<_>, request| async move { fleet.share_container(request).await };
     let last = progress::persist(client, &request, call).await.map_err(|status| client.failure(&status))?;
     let container = last.unwrap_or_default().container.unwrap_or_default();
     show(format, &container.shares)

@@ -38,11 +38,9 @@ fn a_share_says_who_and_whether_root_and_ends_with_unshare() {
     fleet.cli("share alice --with bob").run().ok();
     fleet.cli("unshare alice --with bob").run().ok();
     let state = fleet.state();
-    let asked: Vec<_> = state.people.shares.iter().map(|s| (s.user.as_str(), s.with.as_str(), s.sudo, s.revoke)).collect();
-    assert_eq!(
-        asked,
-        [("alice", "bob", true, false), ("alice", "bob", false, false), ("alice", "bob", false, true)]
-    );
+    let asked: Vec<_> =
+        state.people.shares.iter().map(|s| (s.user.as_str(), s.with.as_str(), s.sudo, s.revoke)).collect();
+    assert_eq!(asked, [("alice", "bob", true, false), ("alice", "bob", false, false), ("alice", "bob", false, true)]);
     assert!(state.people.shares.iter().all(|share| !share.request_id.is_empty()));
 }
 
@@ -70,7 +68,9 @@ fn wrong_use_of_share_sends_nothing() {
         assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{line}: {outcome:?}");
     }
     let people = &fleet.state().people;
-    assert!(people.shares.is_empty() && people.kills.is_empty() && people.unbans.is_empty() && people.audits.is_empty());
+    assert!(
+        people.shares.is_empty() && people.kills.is_empty() && people.unbans.is_empty() && people.audits.is_empty()
+    );
 }
 
 #[test]
@@ -153,7 +153,8 @@ fn on_a_terminal_no_name_can_play_with_it() {
 #[test]
 fn last_shows_each_login_with_its_end() {
     let fleet = Coordinator::with([]);
-    fleet.state().people.events = vec![event(1_795_514_400_000, "accepted", "alice"), event(1_795_514_460_000, "ended", "alice")];
+    fleet.state().people.events =
+        vec![event(1_795_514_400_000, "accepted", "alice"), event(1_795_514_460_000, "ended", "alice")];
     let out: Value = serde_json::from_str(&fleet.cli("last alice -o json").run().ok()).unwrap();
     assert_eq!(out["logins"][0]["at"], "2026-11-24T10:00:00.000Z");
     assert_eq!(out["logins"][0]["until"], "2026-11-24T10:01:00.000Z");

@@ -52,7 +52,9 @@ fn place(token: &str) -> Result<Option<(i64, String, String)>, Refusal> {
         let (node, place) = rest.split_once(' ')?;
         Some((at.parse().ok()?, node.to_owned(), place.to_owned()))
     };
-    parts().map(Some).ok_or_else(|| field("this is no page token", "give the next_page_token of the page before, or none"))
+    parts()
+        .map(Some)
+        .ok_or_else(|| field("this is no page token", "give the next_page_token of the page before, or none"))
 }
 
 pub(super) async fn list(reign: &Reign, query: &AuditQuery) -> Result<v1::ListAuditResponse, Refusal> {
@@ -101,10 +103,8 @@ pub(super) async fn last_login(reign: &Reign, user: &str) -> Result<Option<v1::A
 pub(super) async fn security(reign: &Reign, drivers: &Drivers) -> Result<v1::GetSecurityResponse, Refusal> {
     let to = (reign, drivers);
     let all = v1::ListSessionsRequest::default();
-    let (sessions, bans) = tokio::join!(
-        sessions::list(to, &all),
-        sessions::ask(to, None, async |client| client.bans().await),
-    );
+    let (sessions, bans) =
+        tokio::join!(sessions::list(to, &all), sessions::ask(to, None, async |client| client.bans().await),);
     let (answers, unasked) = bans?;
     let guarded = |(node, bans): (_, Bans)| v1::NodeSecurity {
         node: format!("{node}"),

@@ -117,7 +117,10 @@ pub(super) async fn kill(
         (user, "") => (None, Which::User(parse::user(user)?.to_string())),
         ("", id) => {
             let (node, id) = id.split_once('/').ok_or_else(|| {
-                field("this is no id of a session", "take it from 'containarium sessions list', such as jump-1/4711-123")
+                field(
+                    "this is no id of a session",
+                    "take it from 'containarium sessions list', such as jump-1/4711-123",
+                )
             })?;
             (Some(parse::node(node)?), Which::Id(id.to_owned()))
         }

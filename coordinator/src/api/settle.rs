@@ -56,7 +56,7 @@ impl Settled {
             Some(revision) => {
                 let whose = self.whose.as_ref().unwrap_or(&held.container.owner);
                 self.accounts.look(reign, whose, revision)
-            },
+            }
             None => Reach::All,
         };
         let (message, pending) = match reach {

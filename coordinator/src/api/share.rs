@@ -106,8 +106,9 @@ async fn record(
 fn principal(rows: Vec<Held>, owner: &Username) -> Result<Held, Refusal> {
     let held = view::principal(rows).pop().ok_or_else(|| no_such_user(owner.as_str()))?;
     if held.placement.desired == Desired::Absent {
-        return Err(Refusal::new(Reason::Busy, format!("{owner}'s container is being deleted"))
-            .hint("see 'containarium list'"));
+        return Err(
+            Refusal::new(Reason::Busy, format!("{owner}'s container is being deleted")).hint("see 'containarium list'")
+        );
     }
     Ok(held)
 }

@@ -127,9 +127,8 @@ fn row(node: &NodeName, record: AuditRecord, accounts: &[Account]) -> AuditRow {
 /// Where a login led, if that was seen; else where it could lead at that moment, as far as we know.
 fn containers(record: &AuditRecord, accounts: &[Account]) -> Vec<String> {
     let own = |account: &Account| account.permit.map(|_| account.username.container_name());
-    let named = |target: &std::net::Ipv4Addr| {
-        accounts.iter().find(|account| account.permit == Some(*target)).and_then(own)
-    };
+    let named =
+        |target: &std::net::Ipv4Addr| accounts.iter().find(|account| account.permit == Some(*target)).and_then(own);
     let seen: Vec<String> = record.targets.iter().filter_map(named).collect();
     if !seen.is_empty() {
         return seen;

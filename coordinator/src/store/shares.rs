@@ -30,6 +30,9 @@ pub(super) fn with_shared(homes: Vec<(Account, Vec<Guest>)>) -> Vec<Account> {
             shared.entry(guest.user.clone()).or_default().push(permit);
         }
     }
-    let with = |(account, _): (Account, _)| Account { shared: shared.remove(&account.username).unwrap_or_default(), ..account };
+    let with = |(account, _): (Account, _)| Account {
+        shared: shared.remove(&account.username).unwrap_or_default(),
+        ..account
+    };
     homes.into_iter().map(with).collect()
 }

@@ -133,7 +133,8 @@ mod tests {
             targets: vec!["10.100.1.2".parse().unwrap()],
             detail: Text::from("d"),
         };
-        let mut wire = audit_batch_to_wire(AuditBatch { cursor: "c".into(), records: vec![record.clone()], more: true });
+        let mut wire =
+            audit_batch_to_wire(AuditBatch { cursor: "c".into(), records: vec![record.clone()], more: true });
         wire.records.push(v1::AuditRecord { kind: "newer".into(), ..Default::default() });
         let read = audit_batch_from_wire(wire).unwrap();
         assert_eq!(read, AuditBatch { cursor: "c".into(), records: vec![record], more: true });

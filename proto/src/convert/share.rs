@@ -27,11 +27,8 @@ pub(super) fn guests_from_wire(owner: &Username, guests: &[v1::Guest]) -> Result
 
 /// Writes guests.
 pub(super) fn guests_to_wire(guests: &[Guest]) -> Vec<v1::Guest> {
-    let guest = |guest: &Guest| v1::Guest {
-        user: guest.user.to_string(),
-        sudo: guest.sudo,
-        ssh_keys: guest.keys.to_lines(),
-    };
+    let guest =
+        |guest: &Guest| v1::Guest { user: guest.user.to_string(), sudo: guest.sudo, ssh_keys: guest.keys.to_lines() };
     guests.iter().map(guest).collect()
 }
 
@@ -59,8 +56,9 @@ mod tests {
 
     #[test]
     fn what_could_leave_its_quotes_is_no_permit() {
-        let permit =
-            |container: &str| permit_from_wire(&v1::Permit { container: container.into(), address: "10.100.1.2".into() });
+        let permit = |container: &str| {
+            permit_from_wire(&v1::Permit { container: container.into(), address: "10.100.1.2".into() })
+        };
         assert_eq!(permit_to_wire(&permit("alice-container").unwrap()).container, "alice-container");
         for bad in ["", "a\"b", "a b", "a\nb", "A", "a,b", "*"] {
             assert!(permit(bad).is_err(), "{bad:?}");

@@ -24,11 +24,7 @@ fn order() -> Order {
         address: Ipv4Addr::new(10, 100, 1, 2),
         keys: KeySet::from_lines([KEY]).unwrap(),
         copy_pass: Some(CopyPass::FIRST),
-        guests: vec![Guest {
-            user: "bob".parse().unwrap(),
-            sudo: true,
-            keys: KeySet::from_lines([KEY]).unwrap(),
-        }],
+        guests: vec![Guest { user: "bob".parse().unwrap(), sudo: true, keys: KeySet::from_lines([KEY]).unwrap() }],
     }
 }
 
@@ -36,12 +32,7 @@ fn order() -> Order {
 fn an_account_survives_the_wire() {
     let permit = Permit { container: "bob-container".into(), address: Ipv4Addr::new(10, 100, 2, 3) };
     for (own, shared) in [(Some(Ipv4Addr::new(10, 100, 1, 2)), vec![permit]), (None, Vec::new())] {
-        let account = Account {
-            username: "alice".parse().unwrap(),
-            ssh_keys: vec![KEY.into()],
-            permit: own,
-            shared,
-        };
+        let account = Account { username: "alice".parse().unwrap(), ssh_keys: vec![KEY.into()], permit: own, shared };
         assert_eq!(account_from_wire(&account_to_wire(&account)).unwrap(), account);
     }
 }

@@ -16,12 +16,20 @@ fn what_sshd_prints_is_understood() {
     use AuditKind::{Accepted, Ended, Failed, RejectedKey};
     let cases = [
         ("Accepted publickey for alice from 192.0.2.1 port 4242 ssh2: ED25519 {KEY}", Accepted, KEY),
-        ("Accepted publickey for alice from 192.0.2.1 port 4242 ssh2: ED25519-CERT {KEY} ID a b (serial 0) CA RSA {KEY}", Accepted, KEY),
+        (
+            "Accepted publickey for alice from 192.0.2.1 port 4242 ssh2: ED25519-CERT {KEY} ID a b (serial 0) CA RSA {KEY}",
+            Accepted,
+            KEY,
+        ),
         ("Failed publickey for alice from 192.0.2.1 port 4242 ssh2: RSA {KEY}", RejectedKey, KEY),
         ("Failed password for invalid user alice from 192.0.2.1 port 4242 ssh2", RejectedKey, ""),
         ("Connection closed by authenticating user alice 192.0.2.1 port 4242 [preauth]", Failed, ""),
         ("Connection reset by invalid user alice 192.0.2.1 port 4242 [preauth]", Failed, ""),
-        ("Disconnecting authenticating user alice 192.0.2.1 port 4242: Too many authentication failures [preauth]", Failed, ""),
+        (
+            "Disconnecting authenticating user alice 192.0.2.1 port 4242: Too many authentication failures [preauth]",
+            Failed,
+            "",
+        ),
         ("Disconnected from user alice 192.0.2.1 port 4242", Ended, ""),
         ("Connection closed by user alice 192.0.2.1 port 4242", Ended, ""),
     ];

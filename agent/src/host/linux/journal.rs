@@ -18,8 +18,7 @@ const READING: Duration = Duration::from_secs(20);
 const LINES: usize = 1000;
 /// A record of sshd is 1 KiB with all its fields.
 const BYTES: u64 = 4 << 20;
-const WHO: [&str; 3] =
-    ["_EXE=/usr/sbin/sshd", "_EXE=/usr/lib/openssh/sshd-session", "_EXE=/usr/lib/openssh/sshd-auth"];
+const WHO: [&str; 3] = ["_EXE=/usr/sbin/sshd", "_EXE=/usr/lib/openssh/sshd-session", "_EXE=/usr/lib/openssh/sshd-auth"];
 
 pub(super) struct Read {
     pub(super) lines: Vec<LogLine>,

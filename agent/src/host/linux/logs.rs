@@ -94,7 +94,8 @@ impl LinuxHost {
             Some(LogLine { source, place: format!("f2b:{place}"), at, message: what.to_owned() })
         }));
         next.fail2ban = part.next;
-        let cursor = serde_json::to_string(&next).map_err(|e| HostError::permanent(format!("a place in a log: {e}")))?;
+        let cursor =
+            serde_json::to_string(&next).map_err(|e| HostError::permanent(format!("a place in a log: {e}")))?;
         Ok(ReadLogs { lines, cursor, more: more || part.more })
     }
 }

@@ -260,7 +260,8 @@ impl Fleet for Fake {
         let listed = || state.containers.iter().find(|container| container.user == user);
         let found = state.info.as_ref().or_else(listed).cloned();
         let container = found.ok_or_else(|| Refusal::new(Reason::NotFound, format!("{user} has no machine")))?;
-        let shared_with_owner = state.containers.iter().flat_map(|c| c.shares.clone()).filter(|s| s.with == user).collect();
+        let shared_with_owner =
+            state.containers.iter().flat_map(|c| c.shares.clone()).filter(|s| s.with == user).collect();
         Ok(Response::new(v1::GetContainerResponse {
             container: Some(container),
             shared_with_owner,
