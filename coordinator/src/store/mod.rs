@@ -158,6 +158,8 @@ fn migrator() -> Migrator {
 }
 
 #[cfg(test)]
+mod people_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
