@@ -9,5 +9,6 @@ pub mod fleet;
 pub mod invariants;
 pub mod lab;
 pub mod lab_check;
+pub mod metadata;
 mod people;
 mod views;

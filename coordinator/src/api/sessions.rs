@@ -59,7 +59,9 @@ where
 
 fn reachable(drivers: &Drivers, name: &NodeName, sight: Option<&Sight>) -> Result<Arc<AgentClient>, String> {
     match sight.map_or(Availability::Unknown, |sight| sight.availability) {
-        Availability::Online => drivers.client(name).ok_or_else(|| "has no driver yet".to_owned()),
+        Availability::Online | Availability::Preempting => {
+            drivers.client(name).ok_or_else(|| "has no driver yet".to_owned())
+        }
         Availability::Unknown => Err("has not been heard from yet".to_owned()),
         Availability::Suspect => Err(format!("does not answer, last heard {}", view::last_heard(sight))),
         Availability::Offline => Err(format!("is offline, last heard {}", view::last_heard(sight))),

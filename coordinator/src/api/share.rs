@@ -138,7 +138,7 @@ pub(super) fn of(held: &Held) -> Vec<v1::Share> {
 }
 
 /// What others share with one user. `all`: every container, with every placement.
-pub(super) fn with_user(user: &Username, all: Vec<Held>) -> Vec<v1::Share> {
+pub(super) fn with_user(user: &Username, all: &[Held]) -> Vec<v1::Share> {
     let homes = all.iter().filter(|held| held.placement.is_home());
     homes.flat_map(of).filter(|share| share.with == user.as_str()).collect()
 }

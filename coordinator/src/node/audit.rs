@@ -49,7 +49,7 @@ pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
     let timings = &reign.config.timings;
     let mut reading = None;
     loop {
-        if !live.is_online() {
+        if !live.answers() {
             tokio::time::sleep(timings.retry_max).await;
             continue;
         }

@@ -73,6 +73,7 @@ kinds! {
     NodeOnline = "node.online",
     NodeSuspect = "node.suspect",
     NodeOffline = "node.offline",
+    NodePreempting = "node.preempting",
     NodeRebooted = "node.rebooted",
     NodeNetwork = "node.network",
     NodeActive = "node.active",

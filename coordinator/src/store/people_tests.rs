@@ -83,11 +83,8 @@ async fn a_flood_of_tries_washes_no_login_away_and_what_is_old_goes() {
 #[tokio::test]
 async fn a_guest_may_reach_his_own_and_what_is_shared_with_him_and_nobody_elses() {
     let (store, fence, _dir) = db().await;
-    let guest = |name: &str| Guest {
-        user: name.parse().unwrap(),
-        sudo: true,
-        keys: KeySet::from_recorded([]).unwrap(),
-    };
+    let guest =
+        |name: &str| Guest { user: name.parse().unwrap(), sudo: true, keys: KeySet::from_recorded([]).unwrap() };
     let mut tx = store.write(&fence).await.unwrap();
     let (alice, bob) = (held("alice", "jump-1", 2), held("bob", "jump-1", 3));
     for held in [&alice, &bob] {

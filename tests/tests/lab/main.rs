@@ -12,6 +12,7 @@ mod limits;
 mod many;
 mod moves;
 mod people;
+mod spot;
 
 use containarium_tests::{lab::Lab, lab_check};
 
