@@ -37,6 +37,15 @@ fn until_connected(lab: &Lab, user: &str, to: &str) -> Result<Value> {
     })
 }
 
+/// Whoever it is sleeps in alice's machine.
+fn until_inside(lab: &Lab, user: &str) -> Result<()> {
+    let home = lab.container("alice")?["node"].as_str().context("node")?.to_owned();
+    eventually(&format!("{user} is inside"), SOON, || {
+        let there = lab.on(&home, &format!("incus exec alice-container -- pgrep -u {user} -x sleep"))?;
+        Ok((there.code == 0).then_some(()))
+    })
+}
+
 #[test]
 fn a_guest_gets_in_as_himself_through_any_server_and_out_for_good() {
     scenario(|lab| {
@@ -79,6 +88,7 @@ fn revoked(lab: &Lab, bob: &Person, ways: &[String]) -> Result<()> {
     thread::scope(|scope| -> Result<()> {
         let session = scope.spawn(|| lab.ssh_from(other, bob, &["bob-at-alice-dev", "echo in; sleep 300"]));
         until_connected(lab, "bob", "alice-container")?;
+        until_inside(lab, "bob")?;
         lab.cli(&["unshare", "alice", "--with", "bob"])?.ok()?;
         let ended = session.join().expect("the session's thread")?;
         ensure!(ended.code != 0 && ended.out == "in", "the session outlived the share: {ended:?}");
@@ -186,6 +196,7 @@ fn seen_and_ended(lab: &Lab, alice: &Person, client: &str) -> Result<()> {
         println!("sessions list: {seen}");
         ensure!(seen["from"] == client && seen["user"] == "alice", "{seen}");
         ensure!(lab.nodes().iter().any(|node| seen["node"] == *node), "{seen}");
+        until_inside(lab, "alice")?;
         let id = seen["id"].as_str().context("id")?;
         lab.cli(&["sessions", "kill", id])?.ok()?;
         let ended = session.join().expect("the session's thread")?;
