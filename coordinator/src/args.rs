@@ -194,5 +194,9 @@ mod tests {
         assert_eq!((config.defaults.disk, config.defaults.image), (defaults.disk, defaults.image));
         assert_eq!(config.overcommit, Overcommit::default());
         assert_eq!(config.lifetimes, Lifetimes::default());
+        assert_eq!(config.audit_retention, Duration::from_secs(90 * 86400));
+        for bad in ["1h", "soon", "11years", ""] {
+            assert!(retention(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -300,3 +300,16 @@ fn bans_are_seen_and_lifted() {
     let glance = fleet.security();
     assert_eq!((glance.sessions.len(), glance.accepted, glance.failed), (1, 1, 0));
 }
+
+#[test]
+fn a_log_that_cannot_be_read_is_told_and_read_when_it_can_be() {
+    let fleet = fleet_of(&["alice"], 1);
+    let host = &fleet.nodes[0].host;
+    host.set_log_problem(Some("reading /var/log/auth.log: Permission denied"));
+    let note = || fleet.security().nodes[0].note.clone();
+    eventually("it is told", || note().contains("auth.log: Permission denied"));
+    host.log_of_sshd(now(), &accepted("alice", 1));
+    host.set_log_problem(None);
+    eventually("nothing is lost", || fleet.audit(Default::default()).unwrap().len() == 1);
+    eventually("all is well", || note().is_empty());
+}

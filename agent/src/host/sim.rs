@@ -450,7 +450,7 @@ impl Host for SimHost {
     }
 
     async fn read_logs(&self, cursor: &str) -> Result<ReadLogs, HostError> {
-        self.look(|memory| memory.people.read_logs(cursor)).await
+        self.look(|memory| memory.people.read_logs(cursor)).await?
     }
 
     async fn sessions(&self, _fleet: FleetId) -> Result<Vec<NodeSession>, HostError> {

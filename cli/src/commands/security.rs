@@ -37,7 +37,8 @@ struct Node {
 impl From<&v1::NodeSecurity> for Node {
     fn from(node: &v1::NodeSecurity) -> Self {
         let bans = node.bans.clone().unwrap_or_default();
-        let note = if node.note.is_empty() { bans.problem } else { node.note.clone() };
+        let notes = [bans.problem, node.note.clone()].into_iter().filter(|note| !note.is_empty());
+        let note = notes.collect::<Vec<_>>().join("; ");
         Self { name: node.node.clone(), guarded: bans.guarded, banned: bans.addresses, note }
     }
 }

@@ -5,6 +5,7 @@ use containarium_proto::{
     audit::{AuditKind, Bans},
     convert,
     error::Refusal,
+    names::NodeName,
     v1,
 };
 
@@ -106,10 +107,15 @@ pub(super) async fn security(reign: &Reign, drivers: &Drivers) -> Result<v1::Get
     let (sessions, bans) =
         tokio::join!(sessions::list(to, &all), sessions::ask(to, None, async |client| client.bans().await),);
     let (answers, unasked) = bans?;
-    let guarded = |(node, bans): (_, Bans)| v1::NodeSecurity {
-        node: format!("{node}"),
+    let sights = reign.sights();
+    let unread = |node: &NodeName| {
+        let why = sights.get(node).and_then(|sight| sight.audit_problem.as_ref());
+        why.map(|why| format!("what sshd writes there is not on record: {why}")).unwrap_or_default()
+    };
+    let guarded = |(node, bans): (NodeName, Bans)| v1::NodeSecurity {
+        note: unread(&node),
+        node: node.to_string(),
         bans: Some(convert::bans_to_wire(&bans)),
-        note: String::new(),
     };
     let silent = |unasked: v1::Unasked| v1::NodeSecurity { node: unasked.node, bans: None, note: unasked.note };
     let mut nodes: Vec<_> = answers.into_iter().map(guarded).chain(unasked.into_iter().map(silent)).collect();

@@ -54,10 +54,19 @@ pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
             continue;
         }
         let pause = match pass(reign, &live.name, client, &mut reading).await {
-            Ok(()) => continue,
-            Err(Failed::Call(CallError::Refused(status))) if status.code() == Code::Unimplemented => TOO_OLD,
+            Ok(()) => {
+                live.set_audit_problem(None);
+                continue;
+            }
+            Err(Failed::Call(CallError::Refused(status))) if status.code() == Code::Unimplemented => {
+                live.set_audit_problem(Some("its agent is older than the audit".to_owned()));
+                TOO_OLD
+            }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn Error, "its logs could not be read, will be repeated");
+                let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+                if live.set_audit_problem(Some(why)) {
+                    tracing::warn!(error = &error as &dyn Error, "its logs could not be read, will be repeated");
+                }
                 timings.retry_max
             }
         };

@@ -66,6 +66,12 @@ pub(super) async fn read(fleet: FleetId) -> Result<Accounts, HostError> {
     Ok(Accounts { ours: names(ours), foreign: names(foreign) })
 }
 
+/// Our accounts, with their numbers.
+pub(super) async fn numbers(fleet: FleetId) -> Result<BTreeMap<String, u32>, HostError> {
+    let ours = entries().await?.into_iter().filter(|entry| entry.is_of(fleet));
+    Ok(ours.map(|entry| (entry.name, entry.uid)).collect())
+}
+
 pub(super) async fn ensure_group() -> Result<(), HostError> {
     let groups = files::read(Path::new("/etc/group")).await?.unwrap_or_default();
     if groups.lines().any(|line| line.split(':').next() == Some(sshd::GROUP)) {

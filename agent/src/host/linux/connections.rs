@@ -50,25 +50,26 @@ pub(super) async fn end(fleet: FleetId, id: &str) -> Result<bool, HostError> {
 }
 
 async fn find(fleet: FleetId) -> Result<Vec<Found>, HostError> {
-    let ours = accounts::read(fleet).await?.ours;
+    let ours = accounts::numbers(fleet).await?;
     let looking = tokio::task::spawn_blocking(move || look(&ours));
     let failed = |why: &dyn std::fmt::Display| HostError::transient(format!("looking at the sessions: {why}"));
     looking.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))
 }
 
-fn look(ours: &BTreeSet<String>) -> ProcResult<Vec<Found>> {
+fn look(ours: &BTreeMap<String, u32>) -> ProcResult<Vec<Found>> {
     let connections = connections()?;
     let booted = procfs::boot_time_secs()?.cast_signed() * 1000;
     let (mut monitors, mut children) = (Vec::new(), BTreeMap::<i32, Vec<Process>>::new());
     // A process that ends while we look is no longer one to tell of.
     for process in procfs::process::all_processes()?.flatten() {
         let Ok(title) = process.cmdline().map(|words| words.join(" ")) else { continue };
-        let Some(user) = sessions::served(&title).filter(|user| ours.contains(*user)) else { continue };
+        let Some((user, uid)) = sessions::served(&title).and_then(|user| ours.get_key_value(user)) else { continue };
         let Ok(stat) = process.stat() else { continue };
         match process.uid() {
-            Ok(0) => monitors.push((user.to_owned(), stat, process)),
-            Ok(_) => children.entry(stat.ppid).or_default().push(process),
-            Err(_) => {}
+            Ok(0) => monitors.push((user, stat, process)),
+            // Until somebody has logged in, the child is the sshd user's: whoever only tries is no session.
+            Ok(child) if child == *uid => children.entry(stat.ppid).or_default().push(process),
+            Ok(_) | Err(_) => {}
         }
     }
     let mut found = Vec::new();

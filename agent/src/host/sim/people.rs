@@ -12,7 +12,7 @@ use containarium_proto::{
 };
 
 use super::{SimHost, SimInstance};
-use crate::host::{LogLine, LogSource, ReadLogs};
+use crate::host::{HostError, LogLine, LogSource, ReadLogs};
 
 /// Lines of one reading: small, so that tests come to the next one.
 const PART: usize = 3;
@@ -24,6 +24,8 @@ pub(super) struct People {
     begun: u32,
     log: Vec<LogLine>,
     banned: BTreeSet<IpAddr>,
+    /// Why its log cannot be read.
+    log_problem: Option<String>,
 }
 
 /// Makes the logins of an instance exactly the order's.
@@ -58,10 +60,13 @@ impl People {
         }
     }
 
-    pub(super) fn read_logs(&self, cursor: &str) -> ReadLogs {
+    pub(super) fn read_logs(&self, cursor: &str) -> Result<ReadLogs, HostError> {
+        if let Some(problem) = &self.log_problem {
+            return Err(HostError::transient(problem.clone()));
+        }
         let from = cursor.parse::<usize>().unwrap_or_default().min(self.log.len());
         let to = (from + PART).min(self.log.len());
-        ReadLogs { lines: self.log[from..to].to_vec(), cursor: to.to_string(), more: to < self.log.len() }
+        Ok(ReadLogs { lines: self.log[from..to].to_vec(), cursor: to.to_string(), more: to < self.log.len() })
     }
 
     pub(super) fn bans(&self) -> Bans {
@@ -105,6 +110,11 @@ impl SimHost {
     pub fn ban(&self, at: i64, address: IpAddr) {
         self.memory().people.banned.insert(address);
         self.log(LogSource::Fail2ban { jail: "containarium-sshd".to_owned() }, at, &format!("Ban {address}"));
+    }
+
+    /// Whether its log can be read, and why not.
+    pub fn set_log_problem(&self, problem: Option<&str>) {
+        self.memory().people.log_problem = problem.map(ToOwned::to_owned);
     }
 
     fn log(&self, source: LogSource, at: i64, message: &str) {
