@@ -31,6 +31,7 @@ mod policy;
 mod reign;
 mod run;
 mod settings;
+mod sharing;
 mod snapshots;
 mod store;
 

@@ -258,6 +258,7 @@ impl Fleet {
             },
             lifetimes: lifetimes::short(),
             snapshot_hour: snapshots::HOUR,
+            audit_retention: Duration::from_secs(90 * 86400),
         };
         let started = Instant::now();
         loop {

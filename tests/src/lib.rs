@@ -10,4 +10,5 @@ pub mod invariants;
 pub mod lab;
 pub mod lab_check;
 pub mod metadata;
+mod people;
 mod views;

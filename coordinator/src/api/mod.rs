@@ -3,6 +3,7 @@
 
 mod adopt;
 mod allow;
+mod audit;
 mod authorities;
 mod backups;
 mod certified;
@@ -28,7 +29,9 @@ mod resize;
 mod restore;
 mod serve;
 mod service;
+mod sessions;
 mod settle;
+mod share;
 mod snapshots;
 mod usage;
 mod view;

@@ -52,6 +52,8 @@ pub(crate) struct Sight {
     pub(crate) access: Access,
     /// Users of whose container the node knows a newer order than our database.
     pub(crate) ahead_of_us: Vec<String>,
+    /// Why what its logs tell is not on record, for people.
+    pub(crate) audit_problem: Option<String>,
 }
 
 impl Sight {
@@ -116,6 +118,7 @@ impl NodeLive {
             containers: Arc::default(),
             access: Access::default(),
             ahead_of_us: Vec::new(),
+            audit_problem: None,
         };
         let state = Mutex::new(State { health: Health::new(), sight });
         Self {
@@ -186,6 +189,14 @@ impl NodeLive {
         let mut state = self.state();
         let news = state.sight.ahead_of_us != users;
         state.sight.ahead_of_us = users;
+        news
+    }
+
+    /// Gives whether that is news.
+    pub(crate) fn set_audit_problem(&self, problem: Option<String>) -> bool {
+        let mut state = self.state();
+        let news = state.sight.audit_problem != problem;
+        state.sight.audit_problem = problem;
         news
     }
 

@@ -231,6 +231,7 @@ pub(crate) fn config(dir: &Path) -> Config {
         lifetimes: Lifetimes::default(),
         snapshot_hour: Duration::from_secs(3600),
         closed_networks: Vec::new(),
+        audit_retention: Duration::from_secs(90 * 86400),
     }
 }
 
