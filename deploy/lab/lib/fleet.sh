@@ -143,7 +143,7 @@ table ip balancer {
   chain input {
     type filter hook input priority filter; policy drop;
     iif lo accept
-    tcp sport 22 accept
+    tcp sport { 22, $HEALTH_PORT } accept
   }
 }
 NFT
