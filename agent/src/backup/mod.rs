@@ -92,7 +92,7 @@ impl<H: Host> Backups<H> {
 
     /// Removes, once, what an agent before us has left half made.
     pub(crate) async fn sweep(&self) -> Result<(), HostError> {
-        self.swept.get_or_try_init(|| self.host.clear_exports()).await.map(|()| ())
+        self.swept.get_or_try_init(|| self.host.clear_exports()).await.copied()
     }
 
     fn jobs(&self) -> MutexGuard<'_, BTreeMap<(Kind, BackupKey), Job>> {

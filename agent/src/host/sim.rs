@@ -533,7 +533,11 @@ impl Host for SimHost {
         if !self.look(|memory| memory.instances.contains_key(&clone)).await? {
             return Ok(());
         }
-        self.effect(|memory| Ok(drop(memory.instances.remove(&clone)))).await
+        self.effect(|memory| {
+            memory.instances.remove(&clone);
+            Ok(())
+        })
+        .await
     }
 
     async fn clear_exports(&self) -> Result<(), HostError> {
@@ -541,7 +545,11 @@ impl Host for SimHost {
         if clones.is_empty() {
             return Ok(());
         }
-        self.effect(|memory| Ok(memory.instances.retain(|name, _| !clones.contains(name)))).await
+        self.effect(|memory| {
+            memory.instances.retain(|name, _| !clones.contains(name));
+            Ok(())
+        })
+        .await
     }
 
     async fn import(&self, name: &str, size: u64, body: ExportBody) -> Result<(), HostError> {

@@ -82,7 +82,7 @@ async fn what_is_written_is_listed_checked_read_and_removed() {
             store.write(&fact, stream(&payload()), SIZE as u64, |done| *progress.lock().unwrap() = done).await.unwrap();
         assert_eq!((manifest.data.size, *progress.lock().unwrap()), (Bytes(SIZE as u64), SIZE as u64));
         let key = fact.key();
-        assert_eq!(store.list().await.unwrap(), [key.clone()]);
+        assert_eq!(store.list().await.unwrap(), std::slice::from_ref(&key));
         assert_eq!(store.manifest(&key).await.unwrap(), Some(manifest.clone()));
         store.check(&key, &manifest.data, |_| ()).await.unwrap();
         assert_eq!(drained(&store, &key, &manifest.data).await.0, SIZE);
@@ -122,11 +122,13 @@ async fn what_broke_off_is_not_listed_and_leaves_nothing_behind_the_next_try() {
     assert!(!folder.exists() && !folder.parent().unwrap().exists() && dir.path().join("deep/er").exists());
 }
 
+type Spoil = fn(&mut Vec<u8>);
+
 #[tokio::test]
 async fn a_damaged_backup_is_found_out_and_its_end_never_comes() {
     let (_dir, stores) = stores();
     for store in stores {
-        let spoils: [(&str, fn(&mut Vec<u8>)); 4] = [
+        let spoils: [(&str, Spoil); 4] = [
             ("another one", |bytes| bytes[SIZE / 3] ^= 1),
             ("another one", |bytes| *bytes.last_mut().unwrap() ^= 0x80),
             ("bytes", |bytes| bytes.truncate(SIZE - 1)),
