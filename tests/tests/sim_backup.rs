@@ -174,6 +174,7 @@ fn a_backup_outlives_its_container_and_the_database() {
     settle(&fleet);
 
     // Nodes obey the first fleet they meet: with the database, they are set up anew.
+    fleet.kill_coordinator();
     for index in 0..2 {
         fleet.kill_agent(index);
         fleet.forget_fleet(index);

@@ -104,13 +104,16 @@ impl LinuxHost {
 
     pub(super) async fn remove_clone(&self, name: &str) -> Result<(), HostError> {
         let clone = clone_name(name);
-        let Some(instance) = self.raw_instance(&clone).await? else { return Ok(()) };
-        if !instance.config.contains_key(BACKUP_MARK) {
-            let why =
-                format!("an instance named {clone} exists on this node that is not ours: rename or delete it there");
-            return Err(HostError::permanent(why));
+        match self.raw_instance(&clone).await? {
+            None => {}
+            Some(instance) if instance.config.contains_key(BACKUP_MARK) => self.delete_instance(&clone).await?,
+            Some(_) => {
+                return Err(HostError::permanent(format!(
+                    "an instance named {clone} exists on this node that is not ours: rename or delete it there"
+                )));
+            }
         }
-        self.delete_instance(&clone).await
+        self.remove_frozen(|name| name == clone).await
     }
 
     /// Also what an Incus that was killed has left of an export.
@@ -123,7 +126,7 @@ impl LinuxHost {
                 self.delete_instance(&instance.name).await?;
             }
         }
-        self.remove_frozen(&suffix).await
+        self.remove_frozen(|name| name.ends_with(&suffix)).await
     }
 
     async fn raw_instance(&self, name: &str) -> Result<Option<Raw>, HostError> {
@@ -185,7 +188,7 @@ impl LinuxHost {
     }
 
     /// Of btrfs only: Incus freezes what it exports once more, under a name that it forgets when it is killed.
-    async fn remove_frozen(&self, suffix: &str) -> Result<(), HostError> {
+    async fn remove_frozen(&self, is_unused: impl Fn(&str) -> bool + Send + Sync) -> Result<(), HostError> {
         let pool: Pool = self.pool().await?;
         if pool.driver != "btrfs" {
             return Ok(());
@@ -197,7 +200,7 @@ impl LinuxHost {
             }
             let Ok(mut inside) = tokio::fs::read_dir(entry.path()).await else { continue };
             while let Ok(Some(frozen)) = inside.next_entry().await {
-                if frozen.file_name().to_string_lossy().ends_with(suffix) {
+                if is_unused(&frozen.file_name().to_string_lossy()) {
                     let path = frozen.path();
                     tracing::info!(path = %path.display(), "removing what a killed incus has left of an export");
                     system::run("btrfs", &["subvolume", "delete", &path.to_string_lossy()], TOOL).await?;
