@@ -56,6 +56,8 @@ async fn spoil(store: &Store, key: &BackupKey, change: impl FnOnce(&mut Vec<u8>)
     store.objects.put(&path, PutPayload::from(bytes)).await.unwrap();
 }
 
+type Spoiling = fn(&mut Vec<u8>);
+
 /// What came before the stream's end or error.
 async fn drained(store: &Store, key: &BackupKey, data: &BackupData) -> (usize, Option<HostError>) {
     let mut got = 0;
@@ -128,7 +130,7 @@ type Spoil = fn(&mut Vec<u8>);
 async fn a_damaged_backup_is_found_out_and_its_end_never_comes() {
     let (_dir, stores) = stores();
     for store in stores {
-        let spoils: [(&str, Spoil); 4] = [
+        let spoils: [(&str, Spoiling); 4] = [
             ("another one", |bytes| bytes[SIZE / 3] ^= 1),
             ("another one", |bytes| *bytes.last_mut().unwrap() ^= 0x80),
             ("bytes", |bytes| bytes.truncate(SIZE - 1)),
