@@ -96,7 +96,6 @@ fn nothing_is_removed_that_nobody_confirmed() {
 fn nonsense_is_refused_before_anything_is_dialled() {
     let fleet = Coordinator::with([]);
     for line in [
-        "backup",
         "backup create",
         "backup create Alice",
         "backup verify",
