@@ -30,6 +30,9 @@ pub(crate) struct Restoring {
     pub(crate) snapshot: SnapshotName,
     /// An instance stamped with this generation, or a newer one, is done with.
     pub(crate) since: Generation,
+    /// Notes of Incus that are of this instance and not of its disk: what they were before.
+    #[serde(default)]
+    pub(crate) kept: BTreeMap<String, String>,
 }
 
 /// All of them.

@@ -2,6 +2,8 @@
 //! and does it all again: it is stopped meanwhile, so nobody loses anything by that. It must never begin once its stamps
 //! are right, since its user may have gone on.
 
+use std::collections::BTreeMap;
+
 use containarium_proto::{
     ids::{FleetId, Generation},
     node::{Licence, Order},
@@ -12,6 +14,9 @@ use crate::{
     journal::Restoring,
     worker::Worker,
 };
+
+/// Of the one nic that an order gives.
+const MAC: &str = "volatile.eth0.hwaddr";
 
 impl<H: Host> Worker<H> {
     /// The generation of a restore that was begun and is not done; forgets one that is.
@@ -32,11 +37,19 @@ impl<H: Host> Worker<H> {
         Ok(Some(noted.since))
     }
 
+    /// A snapshot that came with a move brings the MAC address of then. The node's DHCP still leases the address to the one
+    /// of now, and would give that of then another.
+    async fn kept(&self, name: &str) -> Result<BTreeMap<String, String>, HostError> {
+        let config = self.host.instance(name).await?.map(|instance| instance.shape.config).unwrap_or_default();
+        Ok(config.into_iter().filter(|(key, _)| key == MAC).collect())
+    }
+
     pub(crate) async fn bring_back(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
         let noted = match (self.journal.of(order.id), self.ledger.licence(order.id)) {
             (Some(noted), _) => noted,
             (None, Some(Licence::Restore { snapshot, since })) => {
-                let noted = Restoring { order: order.clone(), snapshot, since };
+                let kept = self.kept(&order.name).await?;
+                let noted = Restoring { order: order.clone(), snapshot, since, kept };
                 self.journal.begin(noted.clone())?;
                 noted
             }
@@ -50,7 +63,7 @@ impl<H: Host> Worker<H> {
             return Err(error);
         }
         // I4: its stamps say what it was. Those that are written are of the order that was noted, which is never Absent.
-        self.host.restamp(fleet, &noted.order).await?;
+        self.host.restamp(fleet, &noted.order, &noted.kept).await?;
         self.journal.end(order.id)
     }
 }

@@ -231,9 +231,13 @@ fn users_snapshots_travel_with_a_move_and_are_restored_there() {
     settle(&fleet);
     assert_eq!(fleet.snapshot_names("alice"), names, "and none of the move's own");
     let target = fleet.nodes[1].host.clone();
+    // The node's DHCP knows it by this one.
+    let mac = ("volatile.eth0.hwaddr".to_owned(), "10:66:6a:00:00:02".to_owned());
+    target.tamper(NAME, |instance| instance.shape.config.extend([mac.clone()]));
     fleet.restore_snapshot("alice", "before").unwrap();
     let restored = target.instances_now()[NAME].clone();
     assert_eq!(restored.data, "then");
+    assert_eq!(restored.seen.shape.config[&mac.0], mac.1);
     assert_eq!(restored.seen.shape.devices["eth0"]["ipv4.address"], fleet.list()[0].address);
     assert!(fleet.list()[0].address.starts_with("10.100.2."));
     settle(&fleet);

@@ -10,7 +10,7 @@ pub mod shape;
 pub mod sim;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
@@ -319,7 +319,13 @@ pub trait Host: Send + Sync + 'static {
     fn restore(&self, order: &Order, snapshot: &SnapshotName) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Makes an instance exactly what `order` says, in one go, as a repair does, and takes [`Stamp::login`] and
     /// [`Stamp::copied`] off it, whoever's stamp it carries: what is inside is not what they were written for.
-    fn restamp(&self, fleet: FleetId, order: &Order) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// `kept`: keys that were its own before.
+    fn restamp(
+        &self,
+        fleet: FleetId,
+        order: &Order,
+        kept: &BTreeMap<String, String>,
+    ) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Has everything that was written reach the disks.
     fn flush(&self) -> impl Future<Output = Result<(), HostError>> + Send;
 

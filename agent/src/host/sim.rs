@@ -512,8 +512,8 @@ impl Host for SimHost {
         self.bring_back(order, snapshot).await
     }
 
-    async fn restamp(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
-        self.stamp_anew(fleet, order).await
+    async fn restamp(&self, fleet: FleetId, order: &Order, kept: &BTreeMap<String, String>) -> Result<(), HostError> {
+        self.stamp_anew(fleet, order, kept).await
     }
 
     async fn flush(&self) -> Result<(), HostError> {

@@ -28,7 +28,7 @@ mod system;
 mod usage;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     path::PathBuf,
@@ -324,8 +324,8 @@ impl Host for LinuxHost {
         self.restore_instance(order, snapshot).await
     }
 
-    async fn restamp(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
-        self.stamp_restored(fleet, order).await
+    async fn restamp(&self, fleet: FleetId, order: &Order, kept: &BTreeMap<String, String>) -> Result<(), HostError> {
+        self.write_back(fleet, order, Some(kept)).await
     }
 
     async fn flush(&self) -> Result<(), HostError> {

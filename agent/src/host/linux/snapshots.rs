@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use containarium_proto::{
-    ids::FleetId,
     names::Username,
     node::Order,
     snapshots::{OF_A_COPY, Snapshot, SnapshotName, Snapshots},
@@ -147,9 +146,5 @@ impl LinuxHost {
             // Never permanent: the disk has been brought back, and the rest must follow.
             Err(failure) => Err(HostError::transient(failure.text)),
         }
-    }
-
-    pub(super) async fn stamp_restored(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
-        self.write_back(fleet, order, true).await
     }
 }

@@ -100,11 +100,12 @@ fn bring_back(instance: &mut SimInstance, order: &Order, name: &str, newest_only
     Ok(())
 }
 
-fn restamp(instance: &mut SimInstance, fleet: FleetId, order: &Order) {
+fn restamp(instance: &mut SimInstance, fleet: FleetId, order: &Order, kept: &BTreeMap<String, String>) {
     let shape = &mut instance.seen.shape;
     shape.config.retain(|key, _| is_nobodys(key));
     let ordered = shape::ordered(order, &place());
     shape.config.extend(ordered.config);
+    shape.config.extend(kept.clone());
     (shape.devices, shape.profiles) = (ordered.devices, ordered.profiles);
     instance.seen.stamp = Some(Stamp { fleet, order: order.clone(), login: None, copied: None, ran: None });
     instance.seen.unclaimed = None;
@@ -145,8 +146,13 @@ impl SimHost {
         .await
     }
 
-    pub(super) async fn stamp_anew(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
-        self.effect(|memory| present(memory, &order.name).map(|instance| restamp(instance, fleet, order))).await
+    pub(super) async fn stamp_anew(
+        &self,
+        fleet: FleetId,
+        order: &Order,
+        kept: &BTreeMap<String, String>,
+    ) -> Result<(), HostError> {
+        self.effect(|memory| present(memory, &order.name).map(|instance| restamp(instance, fleet, order, kept))).await
     }
 
     /// How many snapshots the agent ever made.
