@@ -124,8 +124,6 @@ async fn what_broke_off_is_not_listed_and_leaves_nothing_behind_the_next_try() {
     assert!(!folder.exists() && !folder.parent().unwrap().exists() && dir.path().join("deep/er").exists());
 }
 
-type Spoil = fn(&mut Vec<u8>);
-
 #[tokio::test]
 async fn a_damaged_backup_is_found_out_and_its_end_never_comes() {
     let (_dir, stores) = stores();
