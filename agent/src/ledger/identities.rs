@@ -37,6 +37,6 @@ impl Books {
     pub(super) fn warnings(&self) -> Vec<String> {
         let without = self.identities_of_running().into_values().filter_map(Result::err);
         let without = without.map(|why| format!("no host certificate: {why}"));
-        self.facts.warnings.iter().chain(&self.blind).cloned().chain(without).collect()
+        self.facts.warnings.iter().chain(&self.blind).chain(&self.guard_warnings).cloned().chain(without).collect()
     }
 }

@@ -147,7 +147,9 @@ fn come_and_go(lab: &Lab, accounts: &[Account], sender: Sender) -> Result<()> {
     // Somebody is connected when the end comes.
     let dir = tempfile::tempdir()?;
     let mut session = lab.command("ssh");
-    session.args(["-N", "-F", lab.var("LAB_SSH_CONFIG"), "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-i"]);
+    session.args(["-N", "-F", lab.var("LAB_SSH_CONFIG"), "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]);
+    // Nothing was exported for it.
+    session.args(["-o", "StrictHostKeyChecking=no", "-i"]);
     session.arg(std::path::Path::new(lab.var("LAB_DIR")).join("people/burst-1")).arg("burst-1@10.99.0.11");
     let mut session = session.current_dir(dir.path()).spawn()?;
     eventually("burst-1 is connected", Duration::from_secs(20), || {

@@ -248,6 +248,9 @@ fn connections(hostile: &Hostile<'_>) -> Result<()> {
             "LogLevel=INFO",
             "-o",
             "IdentitiesOnly=yes",
+            // What is to be refused is the login, not the server.
+            "-o",
+            "StrictHostKeyChecking=no",
             "-b",
             hostile.client,
             "-i",

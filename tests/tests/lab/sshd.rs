@@ -14,7 +14,7 @@ fn ssh_through(lab: &Lab, person: &Person, node: &str, command: &str) -> Result<
     let host = lab.on(node, "ip -4 -o addr show dev eth0 | sed 's/.*inet \\([0-9.]*\\).*/\\1/'")?.ok()?.out;
     let (name, key, options) = (&person.name, person.key.display(), lab.var("LAB_SSH_CONFIG"));
     let hop = format!(
-        "ProxyCommand=ssh -F {options} -o BatchMode=yes -o IdentitiesOnly=yes -i {key} -W {name}-container:22 {name}@{host}"
+        "ProxyCommand=ssh -F {options} -o BatchMode=yes -o StrictHostKeyChecking=no -o IdentitiesOnly=yes -i {key} -W {name}-container:22 {name}@{host}"
     );
     lab.ssh_from(lab.clients()[0], person, &["-o", &hop, &format!("{name}-dev"), command])
 }
