@@ -319,7 +319,7 @@ pub(super) fn policy(wire: v1::Policy) -> Result<Policy, Refusal> {
     }
 }
 
-fn request_id(text: &str) -> Result<RequestId, Refusal> {
+pub(super) fn request_id(text: &str) -> Result<RequestId, Refusal> {
     let hint = "a client makes a UUID per command and keeps it for the retries of that command";
     text.parse().map_err(|_| field(format!("request id '{}' is not a UUID", shown(text)), hint))
 }

@@ -16,6 +16,7 @@ mod pacer;
 mod plan;
 mod record;
 mod replace;
+mod restored;
 
 use std::{
     collections::BTreeMap,

@@ -227,6 +227,8 @@ pub(crate) fn config(dir: &Path) -> Config {
             delete_settle: Duration::from_millis(300),
         },
         lifetimes: Lifetimes::default(),
+        ha: Default::default(),
+        limits: containarium_coordinator::Limits { per_second: 100_000, burst: 100_000, at_once: 10_000 },
     }
 }
 
