@@ -10,4 +10,6 @@ pub mod invariants;
 pub mod lab;
 pub mod lab_check;
 pub mod metadata;
+pub mod postgres;
+pub mod proxy;
 mod views;

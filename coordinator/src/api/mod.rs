@@ -2,13 +2,16 @@
 //! types end here. It must never talk to a node: it changes the database and wakes the drivers.
 
 mod adopt;
+mod caller;
 mod configure;
 mod create;
 mod delete;
 mod drain;
+mod gate;
 mod images;
 mod keys;
 mod lifetime;
+mod limits;
 mod list;
 mod moves;
 mod nodes;
@@ -23,9 +26,13 @@ mod resize;
 mod serve;
 mod service;
 mod settle;
+mod stray;
 mod usage;
 mod view;
 mod watch;
 mod watch_events;
 
+pub(crate) use gate::{Standing, Told};
 pub(crate) use serve::{Listeners, serve};
+pub(crate) use service::FleetService;
+pub(crate) use watch::Places;
