@@ -4,6 +4,7 @@
 pub mod args;
 mod client;
 mod commands;
+mod endpoints;
 mod errors;
 mod live;
 mod output;

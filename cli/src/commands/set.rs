@@ -18,8 +18,8 @@ pub(crate) async fn run(client: &Client, format: Format, set: &Set) -> Result<()
         ttl_seconds: set.ttl.map(seconds),
         idle_stop_seconds: set.idle_stop.map(seconds),
     };
-    let stream = client.stream(request, |mut fleet, request| async move { fleet.set_lifetime(request).await }).await;
-    let last = progress::to_the_end(client, stream).await?;
+    let last = progress::change(client, request, |mut fleet, request| async move { fleet.set_lifetime(request).await })
+        .await?;
     let container = list::needed(last.container.as_ref())?;
     output::print(format, &container, |_| people(&container))
 }
