@@ -68,10 +68,12 @@ impl Node {
         let config = Config {
             node: "jump-1".parse().unwrap(),
             listen: "127.0.0.1:0".parse().unwrap(),
+            health: None,
             certs_dir: path("certs"),
             state_dir: path("state"),
             boot_id_file: path("boot_id"),
             metadata_server: None,
+            backup_store: None,
             timings,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -152,6 +154,7 @@ fn order(id: ContainerId, desired: Desired, generation: u64) -> Order {
         address: "10.100.1.2".parse().unwrap(),
         keys: [KEY.trim_end().to_owned()].to_vec().try_into().unwrap(),
         copy_pass: None,
+        origin: None,
     }
 }
 

@@ -97,6 +97,20 @@ impl Client {
         let answer = self.endpoints.ask(|fleet| call(fleet, self.request(message.clone(), STREAM))).await;
         answer.map(tonic::Response::into_inner)
     }
+
+    /// What is sent piece by piece, and so to one coordinator and once. May take longer.
+    pub(crate) async fn stream_within<M, T, F>(
+        &self,
+        message: M,
+        limit: Duration,
+        call: impl FnOnce(FleetClient<Channel>, Request<M>) -> F,
+    ) -> Result<tonic::Streaming<T>, Status>
+    where
+        F: Future<Output = Result<tonic::Response<tonic::Streaming<T>>, Status>>,
+    {
+        let request = self.request(message, limit);
+        self.endpoints.once(|fleet| call(fleet, request)).await.map(tonic::Response::into_inner)
+    }
 }
 
 /// Prepares the way to one coordinator.

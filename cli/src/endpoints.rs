@@ -67,6 +67,20 @@ impl Endpoints {
         Self { ways, current: AtomicUsize::new(0) }
     }
 
+    /// Asks the first that can be connected to.
+    pub(crate) async fn once<R, F>(&self, call: impl FnOnce(FleetClient<Channel>) -> F) -> Result<R, Status>
+    where
+        F: Future<Output = Result<R, Status>>,
+    {
+        let first = self.current.load(Ordering::Relaxed);
+        for at in (first..).take(self.ways.len() - 1).map(|at| at % self.ways.len()) {
+            if let Ok(fleet) = self.ways[at].fleet().await {
+                return call(fleet).await;
+            }
+        }
+        call(self.ways[(first + self.ways.len() - 1) % self.ways.len()].fleet().await?).await
+    }
+
     /// Asks until one answers.
     pub(crate) async fn ask<R, F>(&self, call: impl Fn(FleetClient<Channel>) -> F) -> Result<R, Status>
     where

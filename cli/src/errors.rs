@@ -18,6 +18,9 @@ pub(crate) const CERTIFICATE: u8 = 7;
 /// It would do harm as things stand.
 pub(crate) const REFUSED: u8 = 9;
 
+/// A program that we would become is not there, as a shell says it.
+pub(crate) const NO_PROGRAM: u8 = 127;
+
 /// Ends a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {

@@ -9,7 +9,15 @@ use clap::{
     Arg, CommandFactory, FromArgMatches, Parser, Subcommand, builder::TypedValueParser, error::ErrorKind,
     parser::ValueSource,
 };
-use containarium_proto::{cpu::Cpu, factor::Factor, sizes::Bytes, telemetry::LogFormat};
+use containarium_proto::{
+    cpu::Cpu,
+    factor::Factor,
+    lifetime::{Bounds, IDLE_STOP, TTL},
+    sizes::Bytes,
+    telemetry::LogFormat,
+};
+
+use ipnet::Ipv4Net;
 
 use crate::{
     config::{Config, Defaults, Lifetimes, Limits, MOST_CONTAINERS, Overcommit, Timings},
@@ -81,6 +89,23 @@ pub struct Args {
     ttl_grace: Duration,
     #[command(flatten)]
     ha: ha::HaArgs,
+    /// How long an hour of a schedule of snapshots lasts: to see one work without waiting for it.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_SNAPSHOT_HOUR", default_value = "1h", hide = true,
+          value_parser = humantime::parse_duration)]
+    snapshot_hour: Duration,
+    /// The shortest time to live that a container may get.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_SHORTEST_TTL", default_value = "5m", value_parser = shortest)]
+    shortest_ttl: Duration,
+    /// The shortest idle stop that a container may get. Use is looked at once a minute, by default.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_SHORTEST_IDLE_STOP", default_value = "30m", value_parser = shortest)]
+    shortest_idle_stop: Duration,
+    /// Between looks at containers that end or stop by themselves.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_LIFETIMES_EVERY", default_value = "30s", value_parser = shortest)]
+    lifetimes_every: Duration,
+    /// Networks that no container may reach, besides the nodes, whoever leads the fleet and 169.254.0.0/16: other
+    /// coordinators, their database.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_CLOSED_NETWORK", value_delimiter = ',', value_name = "CIDR")]
+    closed_network: Vec<Ipv4Net>,
     /// text or json
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -145,10 +170,17 @@ impl Args {
                 headroom_memory: self.headroom_memory,
                 headroom_disk: self.headroom_disk,
             },
-            timings: Timings::default(),
-            lifetimes: Lifetimes { grace: self.ttl_grace, ..Lifetimes::default() },
             ha: self.ha.into_config(),
             limits: Limits::default(),
+            timings: Timings { lifetimes_every: self.lifetimes_every, ..Timings::default() },
+            closed_networks: self.closed_network,
+            lifetimes: Lifetimes {
+                ttl: Bounds { least: self.shortest_ttl, ..TTL },
+                idle_stop: Bounds { least: self.shortest_idle_stop, ..IDLE_STOP },
+                grace: self.ttl_grace,
+                ..Lifetimes::default()
+            },
+            snapshot_hour: self.snapshot_hour,
         }
     }
 }
@@ -181,6 +213,12 @@ fn database_file(path: &str) -> Result<DatabaseUrl, String> {
 fn grace(text: &str) -> Result<Duration, String> {
     let refuse = || format!("'{text}' is not a duration of a minute or more, such as 24h");
     humantime::parse_duration(text).ok().filter(|grace| grace.as_secs() >= 60).ok_or_else(refuse)
+}
+
+/// A second to a day.
+fn shortest(text: &str) -> Result<Duration, String> {
+    let refuse = || format!("'{text}' is not a duration from 1s to 1d, such as 5m");
+    humantime::parse_duration(text).ok().filter(|d| (1..=86_400).contains(&d.as_secs())).ok_or_else(refuse)
 }
 
 fn memory(text: &str) -> Result<Bytes, String> {
@@ -266,6 +304,14 @@ mod tests {
         for bad in ["", "24", "0s", "59s", "-1h", "soon"] {
             assert!(grace(bad).is_err(), "{bad}");
         }
+        assert_eq!(shortest("1s"), Ok(Duration::from_secs(1)));
+        for bad in ["", "0s", "999ms", "25h", "soon"] {
+            assert!(shortest(bad).is_err(), "{bad}");
+        }
+        let config = parse("--shortest-ttl 10s --shortest-idle-stop 1m --lifetimes-every 2s").unwrap();
+        let Lifetimes { ttl, idle_stop, .. } = config.lifetimes;
+        assert_eq!((ttl.least.as_secs(), idle_stop.least.as_secs()), (10, 60));
+        assert_eq!(config.timings.lifetimes_every.as_secs(), 2);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use containarium_proto::{
     lifetime::{Bounds, IDLE_STOP, TTL},
     sizes::Bytes,
 };
+use ipnet::Ipv4Net;
 
 use crate::database::DatabaseUrl;
 
@@ -37,6 +38,10 @@ pub struct Config {
     pub ha: Ha,
     /// What one caller may do at once, and in a second.
     pub limits: Limits,
+    /// How long an hour of a schedule of snapshots lasts: an hour, but in tests.
+    pub snapshot_hour: Duration,
+    /// What no container may reach, besides the nodes, this coordinator and 169.254.0.0/16.
+    pub closed_networks: Vec<Ipv4Net>,
 }
 
 /// How several coordinators get along that share a database. Of no meaning on SQLite.
@@ -202,6 +207,11 @@ pub struct Timings {
     /// A reign deletes nothing for its age before this: an operator who starts a coordinator with a wrong clock, or on
     /// an old database, has time to see it.
     pub delete_settle: Duration,
+    /// Between looks at schedules of snapshots.
+    pub snapshots_every: Duration,
+    /// Life of a host certificate. Short enough that a stolen host key ends with the month, long enough that a node may
+    /// be away for a third of it.
+    pub host_certificate_validity: Duration,
 }
 
 impl Default for Timings {
@@ -220,6 +230,8 @@ impl Default for Timings {
             image_patience: Duration::from_secs(30),
             lifetimes_every: Duration::from_secs(30),
             delete_settle: Duration::from_secs(60),
+            snapshots_every: Duration::from_secs(5),
+            host_certificate_validity: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }

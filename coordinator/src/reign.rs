@@ -14,13 +14,16 @@ use containarium_proto::{
     ids::{AccessRevision, FleetId, Term},
     names::{NodeName, Username},
     node::Sender,
+    policy::NetworkPolicy,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backups::Board,
     config::Config,
     error::CoordinatorError,
+    image_notes::ImageNotes,
     node::live::{Access, NodeLive, Sights},
     store::{Fence, Store, StoreError, WriteTx},
 };
@@ -37,8 +40,13 @@ pub(crate) struct Reign {
     pub(crate) fence: Fence,
     pub(crate) fleet: FleetId,
     pub(crate) config: Config,
+    pub(crate) backing_up: Board,
     /// Ends streams with a word: the process stops, or no longer leads.
     pub(crate) stopping: CancellationToken,
+    /// What is being done about images that nodes lack, for people.
+    pub(crate) image_notes: ImageNotes,
+    /// What the network of all nodes must be; none: not read yet in this reign.
+    pub(crate) policy: watch::Sender<Option<Arc<NetworkPolicy>>>,
     lives: RwLock<BTreeMap<NodeName, Arc<NodeLive>>>,
     changes: watch::Sender<u64>,
     began: Instant,
@@ -60,7 +68,10 @@ impl Reign {
             fence,
             fleet,
             config,
+            backing_up: Board::default(),
             stopping,
+            image_notes: ImageNotes::default(),
+            policy: watch::Sender::new(None),
             lives: RwLock::default(),
             changes: watch::Sender::new(0),
             began: Instant::now(),
@@ -149,6 +160,8 @@ impl Reign {
         for live in self.lives.read().unwrap_or_else(PoisonError::into_inner).values() {
             live.orders_changed.notify_one();
             live.accounts_changed.notify_one();
+            live.policy_changed.notify_one();
+            live.identities_changed.notify_one();
         }
         self.wake_streams();
     }

@@ -8,13 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, FleetService, Listeners, Places, Standing, Told},
+    backups,
     config::Config,
     database::DatabaseUrl,
     error::CoordinatorError,
     images, leader, lifetime, moving,
     node::Drivers,
+    policy,
     reign::Reign,
     shared::Shared,
+    snapshots,
     store::{Fence, LeaseClaim, Policy, StateLock, Store, StoreError},
 };
 
@@ -127,6 +130,7 @@ impl Life {
         let _end = End { told: &self.told, stopping, drivers: drivers.clone() };
         let mut tx = reign.write().await?;
         tx.note_reign(reign.fence.term().0).await?;
+        tx.ensure_authority().await?;
         tx.commit().await?;
         for node in reign.store.reader().await?.nodes().await? {
             if node.policy != Policy::Retired {
@@ -141,7 +145,10 @@ impl Life {
             never = keep_house(&reign) => match never {},
             never = moving::run(&reign, &drivers) => match never {},
             never = images::run(&reign, &drivers) => match never {},
+            never = backups::run(&reign, &drivers) => match never {},
             never = lifetime::keep(&reign) => match never {},
+            never = snapshots::run(&reign, &drivers) => match never {},
+            never = policy::keep(&reign) => match never {},
         }
     }
 }

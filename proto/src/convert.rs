@@ -2,6 +2,10 @@
 //! make a valid value is refused with the name of the field.
 
 mod adopt;
+mod backup;
+mod identity;
+mod policy;
+mod snapshots;
 mod usage;
 
 use std::{fmt::Display, net::Ipv4Addr, num::NonZeroU32, str::FromStr};
@@ -17,6 +21,16 @@ use crate::{
 };
 
 pub use adopt::{foreign_from_wire, foreign_to_wire, licence_from_wire, licence_to_wire};
+pub use backup::{
+    backup_facts_from_wire, backup_key_from_wire, backup_work_from_wire, backup_work_to_wire, manifest_from_wire,
+    origin_data_from_wire, origin_from_wire, origin_to_wire, to_json,
+};
+pub use identity::{host_from_wire, host_to_wire, identities_from_wire, identities_to_wire};
+pub use policy::{guard_from_wire, guard_to_wire, policy_from_wire, policy_to_wire};
+pub use snapshots::{
+    schedule_change_from_wire, schedule_change_to_wire, schedule_to_wire, snapshot_name_from_wire, snapshots_from_wire,
+    snapshots_to_wire,
+};
 pub use usage::{
     usage_from_wire, usage_of_from_wire, usage_of_to_wire, usage_sample_from_wire, usage_sample_to_wire, usage_to_wire,
 };
@@ -131,6 +145,7 @@ pub fn order_from_wire(request: &v1::ApplyRequest) -> Result<(Sender, Order), Co
         address: parse("address", &request.address)?,
         keys: KeySet::from_recorded(request.ssh_keys.iter().map(String::as_str)).map_err(|e| bad("ssh_keys", e))?,
         copy_pass: NonZeroU32::new(request.copy_pass).map(CopyPass),
+        origin: request.origin.as_ref().map(origin_from_wire).transpose()?,
     };
     Ok((sender_from_wire(request.sender.as_ref())?, order))
 }
@@ -151,6 +166,7 @@ pub fn order_to_wire(sender: Sender, order: &Order) -> v1::ApplyRequest {
         copy_pass: order.copy_pass.map_or(0, |pass| pass.0.get()),
         must_exist: false,
         licence: None,
+        origin: order.origin.as_ref().map(origin_to_wire),
     }
 }
 
@@ -312,7 +328,10 @@ pub fn node_report_from_wire(report: &v1::NodeReport) -> Result<NodeReport, Conv
         access_revision: AccessRevision(report.access_revision),
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
+        guard: guard_from_wire(report.guard.as_ref())?,
+        identities: report.identities.as_ref().map(identities_from_wire).transpose()?,
         preempting: report.preempting,
+        backup_store: report.backup_store.clone(),
     })
 }
 
@@ -333,7 +352,10 @@ pub fn node_report_to_wire(report: &NodeReport) -> v1::NodeReport {
         access_revision: report.access_revision.0,
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
+        guard: Some(guard_to_wire(&report.guard)),
+        identities: report.identities.as_ref().map(identities_to_wire),
         preempting: report.preempting,
+        backup_store: report.backup_store.clone(),
     }
 }
 

@@ -7,11 +7,15 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    backup::Origin,
     cpu::Cpu,
+    identity::Identities,
     ids::{AccessRevision, ContainerId, FleetId, Generation, Term},
     keys::KeySet,
     names::{NodeName, Username},
+    policy::GuardReport,
     sizes::Bytes,
+    snapshots::SnapshotName,
     spec::{Capacity, Desired, Fingerprint, Image, Observed, Spec},
 };
 
@@ -46,6 +50,9 @@ pub struct Order {
     /// It arrives from another node: how many passes of the copy there must have been. It stays stopped meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_pass: Option<CopyPass>,
+    /// The backup that its data must come from; none: its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// Which pass of a copy between nodes, from 1. All but the last are made while the container runs.
@@ -122,6 +129,14 @@ pub enum Licence {
     },
     /// Undo what was changed behind our back, additions included.
     Repair,
+    /// Bring its disk back to a snapshot; everything else is as ordered.
+    Restore {
+        /// Which.
+        snapshot: SnapshotName,
+        /// The generation under which that was asked for. An instance whose stamp is this one, or newer, was brought back:
+        /// what its user has done since must stay.
+        since: Generation,
+    },
 }
 
 /// An instance on a node that carries no stamp of any kind.
@@ -218,8 +233,14 @@ pub struct NodeReport {
     pub foreign_users: Vec<String>,
     /// Problems for an operator.
     pub warnings: Vec<String>,
+    /// How it is guarded.
+    pub guard: GuardReport,
+    /// Who is who to ssh; none: an agent that knows no certificates.
+    pub identities: Option<Identities>,
     /// Its machine is about to be taken away.
     pub preempting: bool,
+    /// Where it keeps backups, without any secret; empty: nowhere.
+    pub backup_store: String,
 }
 
 /// A proxy-only account that a node must have.

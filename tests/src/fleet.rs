@@ -2,10 +2,15 @@
 //! simulated hosts below them. Each process has its own runtime, so that ending it ends everything at once, as
 //! kill -9 does. Blocking calls, so that scenarios read as sentences.
 
+mod backups;
 pub mod ha;
+mod identities;
+mod images;
 mod lifetimes;
 mod nodes;
+mod policy;
 mod restoring;
+mod snapshots;
 
 use std::{
     net::SocketAddr,
@@ -30,6 +35,8 @@ use tonic::{
     Status, Streaming,
     transport::{Channel, Endpoint},
 };
+
+pub use images::{announcement, fingerprint};
 
 pub(crate) const KEY: &str = include_str!("../../proto/src/keys/testdata/ed25519.pub");
 /// Longer than anything here takes on a loaded machine with two cores.
@@ -67,6 +74,8 @@ pub struct Node {
     /// Its cloud's metadata server, from the next start of the agent on.
     pub metadata_server: Option<String>,
     address: SocketAddr,
+    /// Where its agent answers /healthz.
+    pub health: SocketAddr,
     agent: Option<Process>,
 }
 
@@ -102,6 +111,8 @@ pub fn timings() -> Timings {
         image_patience: Duration::from_millis(100),
         lifetimes_every: Duration::from_millis(100),
         delete_settle: Duration::from_millis(300),
+        snapshots_every: Duration::from_millis(50),
+        ..Timings::default()
     }
 }
 
@@ -113,7 +124,11 @@ pub struct Fleet {
     dir: tempfile::TempDir,
     address: SocketAddr,
     coordinator: Option<Process>,
+    /// Whether agents that start have a place for backups.
+    pub has_store: bool,
     pub(crate) caller: Runtime,
+    /// Of a coordinator that starts from now on.
+    pub host_certificate_validity: Duration,
 }
 
 impl Fleet {
@@ -152,10 +167,20 @@ impl Fleet {
         .expect("certificates");
         std::fs::write(dir.path().join("boot_id"), "boot-1").unwrap();
         let nowhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let node = |(name, host)| Node { name, host, metadata_server: None, address: nowhere, agent: None };
+        let node = |(name, host)| Node {
+            name,
+            host,
+            metadata_server: None,
+            address: nowhere,
+            health: policy::free_port(),
+            agent: None,
+        };
         let caller = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let nodes = names.into_iter().zip(hosts).map(node).collect();
-        let mut fleet = Self { nodes, dir, address: nowhere, coordinator: None, caller };
+        let host_certificate_validity = Duration::from_secs(3600);
+        let coordinator = None;
+        let mut fleet =
+            Self { nodes, dir, address: nowhere, coordinator, has_store: true, caller, host_certificate_validity };
         for index in 0..fleet.nodes.len() {
             fleet.start_agent(index);
         }
@@ -166,6 +191,12 @@ impl Fleet {
     #[must_use]
     pub fn of_nodes(count: u8) -> Self {
         Self::of((1..=count).map(|i| SimHost::new(format!("10.100.{i}.0/24").parse().unwrap())).collect())
+    }
+
+    /// The folder that all nodes share for backups.
+    #[must_use]
+    pub fn backups_dir(&self) -> PathBuf {
+        self.path("backups")
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -181,16 +212,20 @@ impl Fleet {
         let config = containarium_agent::Config {
             node: node.name.parse().unwrap(),
             listen: node.address,
+            health: Some(self.nodes[index].health),
             certs_dir: self.path("certs"),
             state_dir: self.path(&node.name),
             boot_id_file: self.path("boot_id"),
             metadata_server: node.metadata_server.clone(),
+            backup_store: self.has_store.then(|| format!("file://{}", self.backups_dir().display())),
             timings: containarium_agent::Timings {
                 facts_every: Duration::from_millis(50),
                 retry_min: Duration::from_millis(5),
                 retry_max: Duration::from_millis(100),
                 drift_every: Duration::from_millis(50),
                 activity_every: Duration::from_millis(50),
+                guard_every: Duration::from_millis(50),
+                identity_every: Duration::from_millis(50),
                 ..containarium_agent::Timings::default()
             },
         };
@@ -214,6 +249,14 @@ impl Fleet {
         }
     }
 
+    /// Makes a node forget which fleet it obeys, as setting it up anew does; its agent must be down.
+    ///
+    /// # Panics
+    /// Its files cannot be removed.
+    pub fn forget_fleet(&self, index: usize) {
+        std::fs::remove_dir_all(self.path(&self.nodes[index].name)).expect("the agent's files are removed");
+    }
+
     /// kill -9 of an agent.
     pub fn kill_agent(&mut self, index: usize) {
         self.nodes[index].agent = None;
@@ -221,6 +264,7 @@ impl Fleet {
 
     fn coordinator_config(&self) -> Config {
         Config {
+            closed_networks: Vec::new(),
             listen: self.address,
             socket: None,
             state_dir: self.path("coordinator"),
@@ -229,7 +273,8 @@ impl Fleet {
             jump_address: Some("jump.example".into()),
             defaults: Defaults::default(),
             overcommit: Overcommit::default(),
-            timings: timings(),
+            timings: Timings { host_certificate_validity: self.host_certificate_validity, ..timings() },
+            snapshot_hour: snapshots::HOUR,
             lifetimes: lifetimes::short(),
             ha: Default::default(),
             limits: UNLIMITED,
@@ -258,6 +303,20 @@ impl Fleet {
             let passing = matches!(error, Err(CoordinatorError::StateInUse { .. } | CoordinatorError::Serve { .. }));
             assert!(passing && started.elapsed() < PATIENCE, "{error:?}");
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Loses the coordinator's database, and starts it anew with none. Its nodes are made known again.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn lose_database(&mut self) {
+        self.coordinator = None;
+        std::fs::remove_dir_all(self.path("coordinator")).expect("the database is removed");
+        self.start_coordinator();
+        for node in &self.nodes {
+            let request = v1::AddNodeRequest { name: node.name.clone(), address: node.address.to_string() };
+            self.caller.block_on(self.client().add_node(request)).expect("the node is added");
         }
     }
 

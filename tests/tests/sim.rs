@@ -372,3 +372,18 @@ fn use_is_known_of_what_runs_on_the_nodes_that_answer() {
     assert_eq!(sampled(&fleet), of([None, Some(Usage::default()), None]));
     assert_eq!(fleet.usage().notes[0].node, "jump-1");
 }
+
+#[test]
+fn a_create_whose_machine_is_stopped_meanwhile_ends_and_says_so() {
+    let fleet = Fleet::of_nodes(1);
+    fleet.nodes[0].host.set_ssh_answers(false);
+    let create = fleet.create_in_background(Fleet::request("alice"));
+    eventually("it boots", || fleet.nodes[0].host.instances_now().contains_key("alice-container"));
+    fleet.power("alice", PowerAction::Stop).unwrap();
+    let refused = refusal(&fleet.join(create).unwrap_err());
+    assert_eq!(refused.reason, Reason::Busy);
+    assert!(refused.hint.unwrap().contains("containarium start alice"));
+    fleet.nodes[0].host.set_ssh_answers(true);
+    settle(&fleet);
+    assert_eq!(fleet.power("alice", PowerAction::Start).unwrap().container.unwrap().phase(), Phase::Running);
+}

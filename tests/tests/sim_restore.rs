@@ -24,7 +24,7 @@ fn an_old_backup_over_a_living_fleet_destroys_nothing_and_everything_can_be_made
     for user in ["alice", "bob", "dave"] {
         fleet.create(Fleet::request(user)).unwrap();
     }
-    fleet.backup("old");
+    fleet.save_state("old");
     // What the backup does not know: later terms, limits, keys, a move, a machine more and one less.
     for _ in 0..3 {
         fleet.kill_coordinator();
@@ -43,9 +43,9 @@ fn an_old_backup_over_a_living_fleet_destroys_nothing_and_everything_can_be_made
     let before = instances(&fleet);
 
     fleet.kill_coordinator();
-    let refused = fleet.restore("old", false).unwrap_err();
+    let refused = fleet.restore_state("old", false).unwrap_err();
     assert!(refused.contains("--force"), "{refused}");
-    fleet.restore("old", true).unwrap();
+    fleet.restore_state("old", true).unwrap();
     // An agent that starts anew has forgotten what it confirmed.
     fleet.kill_agent(0);
     fleet.start_agent(0);
@@ -92,9 +92,9 @@ fn an_old_backup_over_a_living_fleet_destroys_nothing_and_everything_can_be_made
 fn a_backup_that_is_damaged_or_of_a_later_version_changes_nothing() {
     let mut fleet = Fleet::of_nodes(1);
     fleet.create(Fleet::request("alice")).unwrap();
-    fleet.backup("good");
+    fleet.save_state("good");
     fleet.kill_coordinator();
-    let text = fleet.backup_text("good");
+    let text = fleet.state_text("good");
     let cut = text.rsplit_once("\n[").unwrap().0.to_owned() + "\n";
     let later = text.replacen("\"schema\":", "\"schema\":9", 1);
     for (bad, why) in [
@@ -103,8 +103,8 @@ fn a_backup_that_is_damaged_or_of_a_later_version_changes_nothing() {
         (String::from("hello\n"), "cut off"),
         (Fleet::resealed(&later), "version"),
     ] {
-        fleet.write_backup("bad", &bad);
-        let error = fleet.restore("bad", true).unwrap_err();
+        fleet.write_state("bad", &bad);
+        let error = fleet.restore_state("bad", true).unwrap_err();
         assert!(error.contains(why), "{error}");
     }
     fleet.start_coordinator();

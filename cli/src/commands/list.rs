@@ -36,7 +36,7 @@ pub(crate) async fn list(client: &Client, format: Format, wanted: &List) -> Resu
 }
 
 /// All pages.
-async fn fetch(client: &Client) -> Result<Vec<v1::Container>, Failure> {
+pub(crate) async fn fetch(client: &Client) -> Result<Vec<v1::Container>, Failure> {
     let mut containers = Vec::new();
     let mut request = v1::ListContainersRequest { page_size: PAGE, page_token: String::new() };
     loop {
@@ -161,6 +161,9 @@ fn people(info: &Info) -> String {
         ("Expired", c.expired_at.clone().unwrap_or_default()),
         ("Idle stop", c.idle_stop()),
         ("Idle since", c.idle_since.clone().unwrap_or_default()),
+        ("Snapshots", c.snapshots.clone()),
+        ("Snapshotted", c.snapshotted_at.clone().unwrap_or_default()),
+        ("Allow from", c.allow_from.join(" ")),
         ("Image", c.image.clone()),
         ("Fingerprint", c.image_fingerprint.clone()),
         ("Keys", c.ssh_keys.join(" ")),

@@ -44,6 +44,9 @@ fn json_is_the_documented_form() {
         "expired_at": null,
         "idle_stop_seconds": null,
         "idle_since": null,
+        "snapshots": "",
+        "snapshotted_at": null,
+        "allow_from": [],
     });
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value, json!({ "containers": [alice], "total_count": 1 }));

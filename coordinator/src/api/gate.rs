@@ -54,6 +54,13 @@ const READS: [&str; 9] = [
     "WatchEvents",
 ];
 
+/// Gigabytes, that are not kept here.
+const PIECES: [&str; 1] = ["ImportImage"];
+
+fn method(path: &str) -> Option<&str> {
+    path.rsplit('/').next()
+}
+
 /// What this coordinator is at the moment.
 pub(crate) enum Standing {
     /// Neither yet.
@@ -110,9 +117,9 @@ impl Gate {
         if let Standing::Leading(service) = &*self.now() {
             return served(service, request).await;
         }
-        let reads = request.uri().path().rsplit('/').next().is_some_and(|method| READS.contains(&method));
+        let reads = method(request.uri().path()).is_some_and(|method| READS.contains(&method));
         let until = Instant::now() + if reads { READ_PATIENCE } else { WRITE_PATIENCE };
-        let request = Whole::of(request).await?;
+        let mut request = Whole::of(request).await?;
         loop {
             let standing = self.now();
             let again_at = match &*standing {
@@ -193,23 +200,36 @@ fn nobody_leads() -> Refusal {
     )
 }
 
-/// A request that can be made again: every call of ours is one small message.
+/// A request that can be made again, but for one that is sent piece by piece.
 struct Whole {
     parts: http::request::Parts,
-    body: Full<tonic::codegen::Bytes>,
+    body: Content,
+}
+
+enum Content {
+    Message(Full<tonic::codegen::Bytes>),
+    /// None: on its way.
+    Pieces(Option<Body>),
 }
 
 impl Whole {
     async fn of(request: Request<Body>) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
+        if method(parts.uri.path()).is_some_and(|method| PIECES.contains(&method)) {
+            return Ok(Self { parts, body: Content::Pieces(Some(body)) });
+        }
         let body = Limited::new(body, MAX_REQUEST_BYTES).collect().await;
         let broken = |_| Refusal::new(Reason::InvalidArgument, "the request is broken, or longer than 4 MB");
-        Ok(Self { parts, body: Full::new(body.map_err(broken)?.to_bytes()) })
+        Ok(Self { parts, body: Content::Message(Full::new(body.map_err(broken)?.to_bytes())) })
     }
 
     /// For us, or for another coordinator with a word on who asked.
-    fn again(&self, forwarded_for: Option<&Caller>) -> Request<Body> {
-        let mut request = Request::new(Body::new(self.body.clone()));
+    fn again(&mut self, forwarded_for: Option<&Caller>) -> Request<Body> {
+        let mut request = Request::new(match &mut self.body {
+            Content::Message(message) => Body::new(message.clone()),
+            // Only looks are made again, and those are messages.
+            Content::Pieces(pieces) => pieces.take().unwrap_or_default(),
+        });
         *request.method_mut() = self.parts.method.clone();
         *request.version_mut() = self.parts.version;
         *request.headers_mut() = self.parts.headers.clone();

@@ -5,10 +5,14 @@ use containarium_proto::{
     error::{Reason, Refusal},
     keys::{Key, KeySet},
     names::Username,
-    spec::Desired,
 };
 
-use super::{parse::KeyChange, refuse::no_such_user, settle::Settled, view};
+use super::{
+    parse::KeyChange,
+    refuse::{no_such_user, refuse_deleting},
+    settle::Settled,
+    view,
+};
 use crate::{
     reign::Reign,
     store::{EventKind, Held, PlacementRow},
@@ -22,10 +26,7 @@ pub(super) async fn change(reign: &Reign, change: &KeyChange) -> Result<Settled,
     let rows = tx.reader().of_owner(owner).await?;
     let held = view::principal(rows.clone()).pop().ok_or_else(|| no_such_user(owner.as_str()))?;
     let row = &held.placement;
-    if row.desired == Desired::Absent {
-        return Err(Refusal::new(Reason::Busy, format!("{owner}'s container is being deleted"))
-            .hint("there is nothing left to log in to; see 'containarium list'"));
-    }
+    refuse_deleting(&mut tx, &held, "there is nothing left to log in to; see 'containarium list'").await?;
     if row.change_request == Some(change.request) {
         return Ok(goal(row, owner));
     }

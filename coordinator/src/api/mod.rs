@@ -2,12 +2,17 @@
 //! types end here. It must never talk to a node: it changes the database and wakes the drivers.
 
 mod adopt;
+mod allow;
+mod authorities;
+mod backups;
 mod caller;
+mod certified;
 mod configure;
 mod create;
 mod delete;
 mod drain;
 mod gate;
+mod image_import;
 mod images;
 mod keys;
 mod lifetime;
@@ -23,9 +28,11 @@ mod refuse;
 mod render;
 mod repair;
 mod resize;
+mod restore;
 mod serve;
 mod service;
 mod settle;
+mod snapshots;
 mod stray;
 mod usage;
 mod view;

@@ -2,11 +2,16 @@
 
 use std::error::Error;
 
-use containarium_proto::error::{Reason, Refusal};
-
+use containarium_proto::{
+    error::{Reason, Refusal},
+    spec::Desired,
+};
 use tonic::Status;
 
-use crate::store::StoreError;
+use crate::{
+    clock,
+    store::{EventKind, Held, StoreError, WriteTx},
+};
 
 /// Says little; the cause goes to the log.
 impl From<StoreError> for Refusal {
@@ -40,6 +45,18 @@ impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
         Refusal::from(error).into()
     }
+}
+
+/// Nothing is changed any more on what is being destroyed; says since when it is.
+pub(super) async fn refuse_deleting(tx: &mut WriteTx, held: &Held, hint: &str) -> Result<(), Refusal> {
+    if held.placement.desired != Desired::Absent {
+        return Ok(());
+    }
+    let name = held.container.owner.container_name();
+    let kinds = [EventKind::ContainerDeleting; 2];
+    let ordered = tx.reader().last_event(&name, &kinds).await?;
+    let since = ordered.map(|event| format!(", since {}", clock::shown(event.at))).unwrap_or_default();
+    Err(Refusal::new(Reason::Busy, format!("{name} is busy: it is being deleted{since}")).hint(hint))
 }
 
 /// The caller's mistake in one field.

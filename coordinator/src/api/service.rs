@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use containarium_proto::{VERSION, v1};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    adopt, configure, create, delete, drain, images, keys, lifetime, list, moves, nodes, parse, power,
+    adopt, allow, authorities, backups, configure, create, delete, drain, image_import, images, keys, lifetime, list,
+    moves, nodes, parse, power,
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
-    render, repair, resize, stray, usage, view,
+    render, repair, resize, restore, snapshots, stray, usage, view,
     watch::{Places, WatchStream},
     watch_events::Followed,
 };
@@ -30,6 +31,7 @@ pub(crate) struct FleetService {
 
 #[tonic::async_trait]
 impl v1::fleet_server::Fleet for FleetService {
+    type ImportImageStream = image_import::ImportStream;
     type CreateContainerStream = ProgressStream;
     type SetPowerStream = ProgressStream;
     type ResizeContainerStream = ProgressStream;
@@ -40,6 +42,13 @@ impl v1::fleet_server::Fleet for FleetService {
     type RepairContainerStream = ProgressStream;
     type AdoptInstanceStream = ProgressStream;
     type SetLifetimeStream = ProgressStream;
+    type CreateSnapshotStream = ProgressStream;
+    type DeleteSnapshotStream = ProgressStream;
+    type RestoreSnapshotStream = ProgressStream;
+    type CreateBackupStream = ProgressStream;
+    type VerifyBackupStream = ProgressStream;
+    type RestoreBackupStream = ProgressStream;
+    type DeleteBackupStream = ProgressStream;
     type WatchContainersStream = WatchStream<v1::ListContainersResponse>;
     type WatchEventsStream = WatchStream<v1::WatchEventsResponse>;
 
@@ -133,6 +142,14 @@ impl v1::fleet_server::Fleet for FleetService {
         }))
     }
 
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user))]
+    async fn set_allow_from(
+        &self,
+        request: Request<v1::SetAllowFromRequest>,
+    ) -> Result<Response<v1::SetAllowFromResponse>, Status> {
+        Ok(Response::new(allow::set(&self.reign, request.get_ref()).await?))
+    }
+
     #[tracing::instrument(skip_all, fields(node = request.get_ref().name))]
     async fn add_node(&self, request: Request<v1::AddNodeRequest>) -> Result<Response<v1::Node>, Status> {
         Ok(Response::new(nodes::add(&self.reign, &self.drivers, request.get_ref()).await?))
@@ -196,6 +213,15 @@ impl v1::fleet_server::Fleet for FleetService {
     }
 
     #[tracing::instrument(skip_all)]
+    async fn import_image(
+        &self,
+        request: Request<Streaming<v1::ImportImageRequest>>,
+    ) -> Result<Response<Self::ImportImageStream>, Status> {
+        let imported = image_import::import(self.reign.clone(), self.drivers.clone(), request.into_inner());
+        Ok(Response::new(imported.await?))
+    }
+
+    #[tracing::instrument(skip_all)]
     async fn list_events(
         &self,
         request: Request<v1::ListEventsRequest>,
@@ -209,13 +235,16 @@ impl v1::fleet_server::Fleet for FleetService {
 
     #[tracing::instrument(skip_all)]
     async fn get_fleet(&self, _: Request<v1::GetFleetRequest>) -> Result<Response<v1::FleetInfo>, Status> {
-        let fleet = self.reign.store.reader().await?.fleet().await?;
+        let mut reader = self.reign.store.reader().await?;
+        let fleet = reader.fleet().await?;
+        let authorities = reader.authorities().await?;
         Ok(Response::new(v1::FleetInfo {
             fleet_id: fleet.id.to_string(),
             version: VERSION.to_owned(),
             jump_address: self.reign.config.jump_address.clone().unwrap_or_default(),
             access_revision: fleet.access_revision.0,
             term: fleet.term.0,
+            ssh_authorities: authorities.iter().map(|authority| authority.key.to_string()).collect(),
         }))
     }
 
@@ -258,6 +287,22 @@ impl v1::fleet_server::Fleet for FleetService {
         Ok(Response::new(progress::follow(self.reign.clone(), goal)))
     }
 
+    #[tracing::instrument(skip_all)]
+    async fn list_ssh_authorities(
+        &self,
+        _: Request<v1::ListSshAuthoritiesRequest>,
+    ) -> Result<Response<v1::SshAuthorities>, Status> {
+        Ok(Response::new(authorities::list(&self.reign).await?))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn change_ssh_authority(
+        &self,
+        request: Request<v1::ChangeSshAuthorityRequest>,
+    ) -> Result<Response<v1::SshAuthorities>, Status> {
+        Ok(Response::new(authorities::change(&self.reign, request.get_ref()).await?))
+    }
+
     #[tracing::instrument(skip_all, fields(node = request.get_ref().name))]
     async fn configure_node(&self, request: Request<v1::ConfigureNodeRequest>) -> Result<Response<v1::Node>, Status> {
         let wanted = configure::parse(request.get_ref())?;
@@ -280,6 +325,88 @@ impl v1::fleet_server::Fleet for FleetService {
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
         let followed = Followed::new(request.into_inner())?;
         Ok(Response::new(self.watches.watch(self.reign.clone(), followed)?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user))]
+    async fn list_snapshots(
+        &self,
+        request: Request<v1::ListSnapshotsRequest>,
+    ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
+        let user = parse::user(&request.get_ref().user)?;
+        Ok(Response::new(snapshots::list(&self.reign, &self.drivers, &user).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, name = request.get_ref().name))]
+    async fn create_snapshot(
+        &self,
+        request: Request<v1::CreateSnapshotRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let wanted = snapshots::parse_create(request.get_ref())?;
+        let goal = snapshots::create(&self.reign, &self.drivers, &wanted).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, name = request.get_ref().name))]
+    async fn delete_snapshot(
+        &self,
+        request: Request<v1::DeleteSnapshotRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let which = snapshots::parse_name(&request.get_ref().user, &request.get_ref().name)?;
+        let goal = snapshots::delete(&self.reign, &self.drivers, &which).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, name = request.get_ref().name))]
+    async fn restore_snapshot(
+        &self,
+        request: Request<v1::RestoreSnapshotRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let goal = snapshots::restore(&self.reign, &self.drivers, request.get_ref()).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
+    async fn create_backup(
+        &self,
+        request: Request<v1::CreateBackupRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let goal = backups::create(&self.reign, request.get_ref()).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn list_backups(
+        &self,
+        request: Request<v1::ListBackupsRequest>,
+    ) -> Result<Response<v1::ListBackupsResponse>, Status> {
+        Ok(Response::new(backups::list(&self.reign, request.get_ref()).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, id = request.get_ref().id))]
+    async fn verify_backup(
+        &self,
+        request: Request<v1::VerifyBackupRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let row = backups::kept(&self.reign, request.get_ref()).await?;
+        Ok(Response::new(backups::verify(self.reign.clone(), self.drivers.clone(), row)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
+    async fn restore_backup(
+        &self,
+        request: Request<v1::RestoreBackupRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let wanted = restore::parse(request.get_ref())?;
+        Ok(Response::new(restore::restore(self.reign.clone(), self.drivers.clone(), wanted).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, id = request.get_ref().id))]
+    async fn delete_backup(
+        &self,
+        request: Request<v1::DeleteBackupRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let goal = backups::delete(&self.reign, request.get_ref()).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
     }
 
     #[tracing::instrument(skip_all)]

@@ -9,6 +9,7 @@ use containarium_proto::{
 };
 
 use super::{
+    certified::{self, CertificateWait, Certified},
     progress::{AccessWait, Goal, Look, Reach, Said, agent_step, remark},
     render, view,
 };
@@ -28,13 +29,15 @@ pub(super) struct Settled {
     done: String,
     said: Said,
     accounts: AccessWait,
+    certificates: CertificateWait,
 }
 
 impl Settled {
     /// Until `row`'s order is carried out; `done` is said then.
     pub(super) fn new(row: &PlacementRow, done: String) -> Self {
         let PlacementRow { container: id, generation, desired, .. } = *row;
-        Self { id, generation, desired, access: None, done, said: Said::default(), accounts: AccessWait::default() }
+        let (said, accounts, certificates) = (Said::default(), AccessWait::default(), CertificateWait::default());
+        Self { id, generation, desired, access: None, done, said, accounts, certificates }
     }
 
     /// And until accounts are as of `revision` on every server that answers.
@@ -42,7 +45,17 @@ impl Settled {
         Self { access: Some(revision), ..self }
     }
 
-    fn finish(&mut self, reign: &Reign, held: Held, sights: &Sights) -> Look {
+    async fn finish(&mut self, reign: &Reign, held: Held, sights: &Sights) -> Result<Look, Refusal> {
+        // Who waits for ssh access waits for all that ssh needs.
+        let (beside, more) = match self.access {
+            Some(_) if self.desired == Desired::Running => {
+                match self.certificates.look(reign, (&held, sights), &mut self.said, remark).await? {
+                    Certified::NotYet(look) => return Ok(*look),
+                    Certified::Enough(beside, more) => (beside, more),
+                }
+            }
+            Some(_) | None => (None, false),
+        };
         let reach = match self.access {
             Some(revision) => self.accounts.look(reign, &held.container.owner, revision),
             None => Reach::All,
@@ -50,13 +63,14 @@ impl Settled {
         let (message, pending) = match reach {
             Reach::Waiting(nodes, until) => {
                 let message = format!("waiting for ssh access on {nodes}");
-                return self.said.news(remark(message)).unwrap_or(Look::Wait(Some(until)));
+                return Ok(self.said.news(remark(message)).unwrap_or(Look::Wait(Some(until))));
             }
             Reach::All => (self.done.clone(), false),
             Reach::Missing(nodes) => (format!("{}, but not yet on {nodes}", self.done), true),
         };
         let container = Some(render::container(&view::view(held, sights)));
-        Look::Done(v1::Progress { container, pending, ..remark(message) })
+        let message = certified::with(message, beside);
+        Ok(Look::Done(v1::Progress { container, pending: pending || more, ..remark(message) }))
     }
 }
 
@@ -74,7 +88,7 @@ impl Goal for Settled {
         let (user, node) = (held.container.owner.clone(), held.placement.node.clone());
         let said = match (live::observed(&held, &sights), self.desired) {
             (Observed::Running, Desired::Running) | (Observed::Stopped, Desired::Stopped) => {
-                return Ok(self.finish(reign, held, &sights));
+                return self.finish(reign, held, &sights).await;
             }
             (Observed::Failed { error, permanent: true }, _) => {
                 return Err(Refusal::new(Reason::ContainerFailed, error)

@@ -20,7 +20,7 @@ use crate::{
     node::{Drivers, live::Stray},
     placement::Resources,
     reign::Reign,
-    store::{ContainerRow, EventKind, Lifetime, NodeRow, PlacementRow, Role, WriteTx},
+    store::{ContainerRow, EventKind, Lifetime, NodeRow, PlacementRow, Role, Snapshotting, WriteTx},
 };
 
 /// What came of a request, if it was about a stray.
@@ -85,7 +85,7 @@ async fn ask(drivers: &Drivers, node: &NodeName, stray: &Stray) -> Result<Order,
         Refusal::new(Reason::NodeUnavailable, message).hint("nothing was changed; try again when it answers")
     };
     let client = drivers.client(node).ok_or_else(|| unavailable("it has no driver yet".to_owned()))?;
-    client.order(stray.id).await.map_err(|error| {
+    client.held_order(stray.id).await.map_err(|error| {
         tracing::warn!(%node, error = &error as &dyn Error, "reading a forgotten order");
         unavailable(error.to_string())
     })
@@ -133,6 +133,8 @@ async fn insert(tx: &mut WriteTx, request: RequestId, node: &NodeRow, order: &Or
         generation_floor: Generation(0),
         labels: Labels::default(),
         lifetime: Lifetime::default(),
+        snapshots: Snapshotting::default(),
+        allow_from: Vec::new(),
     })
     .await?;
     let row = PlacementRow {
@@ -151,6 +153,8 @@ async fn insert(tx: &mut WriteTx, request: RequestId, node: &NodeRow, order: &Or
         role: Role::Home,
         drift: Vec::new(),
         licence: None,
+        origin: order.origin.clone(),
+        undo: None,
     };
     tx.insert_placement(&row).await?;
     let message = format!("taken back from {}: the database had forgotten it", node.name);

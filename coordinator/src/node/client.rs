@@ -1,6 +1,8 @@
 //! Calls to one agent: messages to valid types and back, a deadline on each, and errors in words. It must never retry
 //! or decide; the loops around it do.
 
+mod backups;
+
 use std::{
     collections::BTreeMap,
     error::Error,
@@ -10,16 +12,22 @@ use std::{
 
 use containarium_proto::{
     convert::{self, ConvertError},
+    identity::{Host, HostCertificate},
     ids::{AccessRevision, ContainerId, Generation, Term},
+    image::ImageFiles,
     names::NodeName,
     node::{
         Account, ContainerReport, CopyOffer, CopyPass, Foreign, NodeReport, Order, SEEN_TERM, Sender, Usage,
         UsageSample,
     },
     pki::{CertsDir, PkiError},
+    policy::NetworkPolicy,
     spec::{Fingerprint, Image},
-    v1::{self, agent_client::AgentClient as Wire},
+    v1::{self, agent_client::AgentClient as Wire, receive_image_request::Part},
 };
+use futures::{StreamExt, stream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -33,6 +41,9 @@ const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
 /// A gigabyte over a slow line, and its checksum. The node goes on by itself when we give up.
 const IMAGE_DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// The largest image over the slowest line that anybody would wait for; whoever says nothing is given up long before.
+const IMPORT_DEADLINE: Duration = Duration::from_secs(6 * 3600);
 
 /// Why a call gave no answer that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +105,7 @@ pub(crate) struct AgentClient {
     address: String,
     certs: CertsDir,
     sender: Sender,
-    timings: Timings,
+    pub(super) timings: Timings,
     channel: Mutex<Option<Channel>>,
 }
 
@@ -110,7 +121,11 @@ impl AgentClient {
         *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn wire(&self) -> Result<Wire<Channel>, CallError> {
+    pub(super) fn sender(&self) -> v1::Sender {
+        convert::sender_to_wire(self.sender)
+    }
+
+    pub(super) fn wire(&self) -> Result<Wire<Channel>, CallError> {
         let mut held = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = match held.as_ref() {
             Some(channel) => channel.clone(),
@@ -232,12 +247,44 @@ impl AgentClient {
     }
 
     /// The order it holds for a container.
-    pub(crate) async fn order(&self, container: ContainerId) -> Result<Order, CallError> {
+    pub(crate) async fn held_order(&self, container: ContainerId) -> Result<Order, CallError> {
         let sender = Some(convert::sender_to_wire(self.sender));
         let request = v1::GetOrderRequest { sender, container_id: container.to_string() };
         let mut wire = self.wire()?;
         let answer = within(self.timings.rpc_deadline, wire.get_order(request)).await?;
         Ok(convert::order_from_wire(&answer)?.1)
+    }
+
+    /// Sends an image's bytes as they come; answers when it is there. Dropping it breaks it off.
+    pub(crate) async fn receive_image(
+        &self,
+        files: &ImageFiles,
+        bytes: mpsc::Receiver<Vec<u8>>,
+    ) -> Result<(), CallError> {
+        let v1::Sender { fleet_id, term } = convert::sender_to_wire(self.sender);
+        let header = v1::ImageForNode {
+            fleet_id,
+            term,
+            image: Some(convert::image_to_wire(&files.image)),
+            metadata_bytes: files.metadata_bytes,
+            rootfs_bytes: files.rootfs_bytes,
+        };
+        let first = stream::once(std::future::ready(Part::Image(header)));
+        let parts = first.chain(ReceiverStream::new(bytes).map(Part::Bytes));
+        let mut wire = self.wire()?;
+        let call = wire.receive_image(parts.map(|part| v1::ReceiveImageRequest { part: Some(part) }));
+        within(IMPORT_DEADLINE, call).await.map(drop)
+    }
+
+    /// Has an sshd show a certificate; answers when it does.
+    pub(crate) async fn install_certificate(&self, host: Host, certificate: &HostCertificate) -> Result<(), CallError> {
+        let request = v1::InstallHostCertificateRequest {
+            sender: Some(convert::sender_to_wire(self.sender)),
+            container_id: convert::host_to_wire(host),
+            certificate: certificate.to_string(),
+        };
+        let mut wire = self.wire()?;
+        within(self.timings.access_deadline, wire.install_host_certificate(request)).await.map(drop)
     }
 
     /// What lives there and carries no stamp.
@@ -262,6 +309,14 @@ impl AgentClient {
         Ok(answer.usages.iter().map(convert::usage_of_from_wire).collect::<Result<_, _>>()?)
     }
 
+    /// What its containers may reach; answers when that is in force.
+    pub(crate) async fn sync_policy(&self, policy: &NetworkPolicy) -> Result<(), CallError> {
+        let sender = Some(convert::sender_to_wire(self.sender));
+        let request = v1::SyncPolicyRequest { sender, policy: Some(convert::policy_to_wire(policy)) };
+        let mut wire = self.wire()?;
+        within(self.timings.access_deadline, wire.sync_policy(request)).await.map(drop)
+    }
+
     pub(crate) async fn sync_access(
         &self,
         revision: AccessRevision,
@@ -279,7 +334,7 @@ impl AgentClient {
     }
 }
 
-async fn within<T>(
+pub(super) async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, CallError> {

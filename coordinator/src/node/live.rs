@@ -106,6 +106,8 @@ pub(crate) struct NodeLive {
     pub(crate) name: NodeName,
     pub(crate) orders_changed: Notify,
     pub(crate) accounts_changed: Notify,
+    pub(crate) policy_changed: Notify,
+    pub(crate) identities_changed: Notify,
     state: Mutex<State>,
 }
 
@@ -128,7 +130,14 @@ impl NodeLive {
             strays: Vec::new(),
         };
         let state = Mutex::new(State { health: Health::new(), sight });
-        Self { name, orders_changed: Notify::new(), accounts_changed: Notify::new(), state }
+        Self {
+            name,
+            orders_changed: Notify::new(),
+            accounts_changed: Notify::new(),
+            policy_changed: Notify::new(),
+            identities_changed: Notify::new(),
+            state,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

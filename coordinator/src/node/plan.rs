@@ -26,7 +26,11 @@ pub(crate) struct Lacking {
 pub(crate) fn orders(rows: &[Held], reported: &BTreeMap<ContainerId, ContainerReport>) -> Vec<Lacking> {
     let lacking = rows.iter().filter(|held| lacks(&held.placement, reported.get(&held.placement.container)));
     let lacking = lacking.map(|held| (order(held), &held.placement));
-    let given = lacking.map(|(order, row)| Lacking { order, must_exist: row.ever_ran, licence: row.licence.clone() });
+    let given = lacking.map(|(order, row)| Lacking {
+        order,
+        must_exist: row.ever_ran && row.undo.is_none(),
+        licence: row.licence.clone(),
+    });
     given.collect()
 }
 
@@ -57,6 +61,7 @@ pub(crate) fn order(held: &Held) -> Order {
         address: placement.address,
         keys: container.keys.clone(),
         copy_pass: placement.role.pass(),
+        origin: placement.origin.clone(),
     }
 }
 

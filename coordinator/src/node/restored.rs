@@ -36,7 +36,7 @@ pub(super) async fn look(
         tracing::error!("the node knows newer orders: was the database restored from a backup?");
     }
     for held in ahead {
-        match client.order(held.container.id).await {
+        match client.held_order(held.container.id).await {
             Ok(order) => recall(reign, held, order).await?,
             Err(error) => {
                 let (container, error) = (held.container.id, &error as &dyn Error);
@@ -86,6 +86,8 @@ async fn recall(reign: &Reign, held: &Held, order: Order) -> Result<(), StoreErr
         access_revision: tx.bump_access().await?,
         change_request: None,
         licence: None,
+        origin: order.origin,
+        undo: None,
         ..row.clone()
     };
     if order.keys != now.container.keys {

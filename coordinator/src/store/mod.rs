@@ -5,12 +5,18 @@
 //! lease ── one row, locked first by every write: fence and queue in one
 //! fleet ── id, access revision       node ── address, policy, last facts
 //! container ── one per user ──1:n── placement ── (desired, generation) per node     event ── what changed
-//!     └─0:1─ move ── from where to where, and how far
+//!     ├─n:n─ allowance ── whose container may reach whose
+//!     ├─0:1─ move ── from where to where, and how far           ssh_authority ── signs host certificates
+//!     └─0:n─ snapshot ── those we were told to make, and how far
+//! backup ── of whom, how far; outlives container and node
 //! ```
 //! Reading needs nothing ([`Reader`]); changing needs a [`WriteTx`], and that needs a [`Fence`] (I9). It must never
 //! decide anything: which node, which phase, whether to delete is for the pure modules.
 
+mod allowances;
+mod authorities;
 mod backup;
+mod backups;
 mod containers;
 mod events;
 mod lease;
@@ -21,6 +27,7 @@ mod nodes;
 mod open;
 mod read;
 mod rows;
+mod snapshots;
 mod write;
 
 use std::sync::Arc;
@@ -32,8 +39,10 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, watch};
 
+pub(crate) use authorities::{AuthorityRow, AuthorityState};
 pub use backup::BackupError;
 pub(crate) use backup::{Backup, RestoreError};
+pub(crate) use backups::{BackupPhase, BackupRow};
 pub(crate) use events::{Event, EventKind};
 pub(crate) use lease::{Fence, Holding, LeaseClaim};
 pub(crate) use lifetimes::{Lifetime, Ttl};
@@ -41,7 +50,8 @@ pub(crate) use lock::StateLock;
 pub(crate) use moves::{MovePhase, MoveRow};
 pub(crate) use nodes::NodeFacts;
 pub(crate) use read::{Claim, Reader};
-pub(crate) use rows::{ContainerRow, Held, Moving, NodeRow, PlacementRow, Policy, Role, next_generation};
+pub(crate) use rows::{ContainerRow, Held, Moving, NodeRow, PlacementRow, Policy, Role, Undo, next_generation};
+pub(crate) use snapshots::{SnapshotRow, SnapshotState, Snapshotting, under_way};
 pub(crate) use write::WriteTx;
 
 /// Why the store did not do it. Internal: callers of the API are told less.
@@ -151,6 +161,10 @@ fn migrator() -> Migrator {
         one(5, "lifetime", include_str!("../../migrations/0005_lifetime.sql")),
         one(7, "drift", include_str!("../../migrations/0007_drift.sql")),
         one(8, "default_image", include_str!("../../migrations/0008_default_image.sql")),
+        one(9, "snapshot", include_str!("../../migrations/0009_snapshot.sql")),
+        one(10, "backup", include_str!("../../migrations/0010_backup.sql")),
+        one(11, "policy", include_str!("../../migrations/0011_policy.sql")),
+        one(12, "host_ca", include_str!("../../migrations/0012_host_ca.sql")),
         one(14, "lease", include_str!("../../migrations/0014_lease.sql")),
     ])
 }

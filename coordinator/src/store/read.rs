@@ -24,9 +24,12 @@ macro_rules! held {
             "c.labels, ",
             "p.node, p.desired, p.generation, p.spec, p.cpu_millis, p.memory_bytes, p.disk_bytes, p.address, ",
             "p.observed, p.observed_generation, p.ever_ran, p.access_revision, p.request_id AS change_request, ",
-            "p.role, p.copy_pass, p.drift, p.licence, m.phase AS move_phase, m.source AS move_source, m.target AS move_target, ",
+            "p.role, p.copy_pass, p.drift, p.licence, p.origin, p.undo, m.phase AS move_phase, m.source AS move_source, m.target AS move_target, ",
             "m.started_at AS move_started_at, ",
-            "c.expires_at, c.warn_at, c.expired_at, c.graced, c.kept_noted, c.idle_stop_seconds ",
+            "(SELECT string_agg(f.owner, ',') FROM allowance a JOIN container f ON f.id = a.from_id ",
+            "WHERE a.container_id = c.id) AS allow_from, ",
+            "c.expires_at, c.warn_at, c.expired_at, c.graced, c.kept_noted, c.idle_stop_seconds, ",
+            "c.snapshot_every, c.snapshot_keep, c.snapshotted_at ",
             "FROM container c JOIN placement p ON p.container_id = c.id LEFT JOIN move m ON m.container_id = c.id ",
             $rest
         )
@@ -101,6 +104,13 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
     pub(crate) async fn with_lifetime(&mut self) -> Result<Vec<Held>, StoreError> {
         let found = sqlx::query(held!("WHERE c.expires_at > 0 OR c.idle_stop_seconds > 0 ORDER BY c.id"));
         let found = found.fetch_all(&mut *self.0).await.map_err(failed("listing lifetimes"))?;
+        found.iter().map(rows::held).collect()
+    }
+
+    /// Every container with a schedule of snapshots, with every placement.
+    pub(crate) async fn with_snapshots(&mut self) -> Result<Vec<Held>, StoreError> {
+        let found = sqlx::query(held!("WHERE c.snapshot_every <> '' ORDER BY c.id"));
+        let found = found.fetch_all(&mut *self.0).await.map_err(failed("listing schedules"))?;
         found.iter().map(rows::held).collect()
     }
 

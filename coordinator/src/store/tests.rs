@@ -2,14 +2,18 @@ use std::{sync::Arc, time::Duration};
 
 use containarium_proto::{
     cpu::Cpu,
-    ids::{AccessRevision, Generation},
+    ids::{AccessRevision, Generation, RequestId},
     labels::Labels,
     names::NodeName,
+    snapshots::{Every, Schedule},
     spec::{Capacity, Desired, Image, Observed},
 };
 
 use self::cluster::Postgres;
-use super::{testing::held, *};
+use super::{
+    testing::{claim, held},
+    *,
+};
 use crate::{
     availability::Availability,
     config::Overcommit,
@@ -27,10 +31,6 @@ struct Db {
     fence: Fence,
     url: DatabaseUrl,
     _dir: tempfile::TempDir,
-}
-
-fn claim(holder: &str) -> LeaseClaim {
-    LeaseClaim { holder: holder.to_owned(), address: String::new(), seen: Term(0) }
 }
 
 async fn sqlite() -> Db {
@@ -84,6 +84,7 @@ on_both! {
     an_answer_that_is_lost_is_asked_for
     the_lease_goes_only_to_one_who_saw_it_rest
     a_backup_is_restored_into_either_database
+    snapshots_go_with_their_container_and_one_is_under_way_at_a_time
 }
 
 fn node(index: u8) -> NodeName {
@@ -115,6 +116,7 @@ async fn what_is_written_is_read_back_the_same_also_by_the_next_process(db: Db) 
         boot_id: "b".into(),
         capacity: Capacity { cpus: 4, ..Capacity::default() },
         images: vec![Image { alias: "containarium".into(), fingerprint: alice.placement.spec.image.clone() }],
+        addresses: vec![[10, 99, 0, 11].into()],
     };
     let settings = NodeSettings { max_containers: Some(9), ..NodeSettings::default() };
     let labels = Labels::of(["gpu=true".parse().unwrap()]).unwrap();
@@ -165,6 +167,41 @@ async fn every_lifetime_is_read_back_and_grace_counts_only_where_something_expir
     found.sort_by(|a, b| a.container.owner.as_str().cmp(b.container.owner.as_str()));
     let found: Vec<_> = found.iter().map(|held| (held.container.owner.as_str(), held.container.lifetime.ttl)).collect();
     assert_eq!(found, [("ben", lives[1].1.ttl), ("cat", lives[2].1.ttl), ("dan", graced), ("eve", expired)]);
+}
+
+async fn snapshots_go_with_their_container_and_one_is_under_way_at_a_time(db: Db) {
+    let mut alice = held("alice", "jump-1", 2);
+    let schedule = Some(Schedule { every: Every::Week, keep: "3".parse().unwrap() });
+    alice.container.snapshots = Snapshotting { schedule, last_at: Some(5) };
+    db.insert(&alice).await.unwrap();
+    db.insert(&held("bob", "jump-1", 3)).await.unwrap();
+    assert_eq!(db.store.reader().await.unwrap().with_snapshots().await.unwrap(), [alice.clone()]);
+    let row = |seq, state| SnapshotRow {
+        container: alice.container.id,
+        name: format!("s{seq}").parse().unwrap(),
+        state,
+        scheduled: seq == 2,
+        seq,
+        request: RequestId::generate(),
+        since: 7,
+    };
+    let rows = [row(1, SnapshotState::Ready), row(2, SnapshotState::Creating)];
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    for row in &rows {
+        tx.insert_snapshot(row).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    assert!(tx.insert_snapshot(&row(3, SnapshotState::Deleting)).await.is_err(), "two under way");
+    drop(tx);
+    let mut reader = db.store.reader().await.unwrap();
+    assert_eq!(reader.snapshots_of(alice.container.id).await.unwrap(), rows);
+    assert_eq!(reader.snapshots_under_way().await.unwrap(), rows[1..]);
+    drop(reader);
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    tx.forget_placement(alice.container.id, &node(1)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(db.store.reader().await.unwrap().snapshots_of(alice.container.id).await.unwrap().is_empty());
 }
 
 async fn a_write_of_an_older_term_changes_nothing(db: Db) {

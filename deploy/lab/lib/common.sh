@@ -13,7 +13,9 @@ readonly BALANCER_OWN_ADDRESS=10.99.0.2
 readonly COORDINATOR_ADDRESS=10.99.0.5
 readonly COORDINATOR_PORT=7443
 readonly AGENT_PORT=7444
+readonly HEALTH_PORT=7445
 readonly BALANCER_ADDRESS=10.99.100.1
+readonly INTERNET_ADDRESS=198.51.100.1 # of the host; stands in for whatever is out there
 readonly FIRST_CLIENT=201 LAST_CLIENT=216 # 10.99.0.x on the bridge, to choose a node by
 readonly POOL_SIZE=${LAB_POOL_SIZE:-400GiB} # a sparse file: room for 1x disk reservations
 
@@ -28,6 +30,7 @@ use_lab_of() {
   RUN_DIR=$LAB_DIR/run
   LOG_DIR=$LAB_DIR/logs
   CERTS_DIR=$LAB_DIR/certs
+  BACKUPS_DIR=$LAB_DIR/backups # what a bucket is elsewhere: every node has it
   COORDINATOR_SOCKET=$LAB_DIR/coordinator.sock
 }
 

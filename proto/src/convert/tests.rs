@@ -24,6 +24,7 @@ fn order() -> Order {
         address: Ipv4Addr::new(10, 100, 1, 2),
         keys: KeySet::from_lines([KEY]).unwrap(),
         copy_pass: Some(CopyPass::FIRST),
+        origin: None,
     }
 }
 

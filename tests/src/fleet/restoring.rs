@@ -12,7 +12,7 @@ impl Fleet {
     ///
     /// # Panics
     /// It fails.
-    pub fn backup(&self, name: &str) {
+    pub fn save_state(&self, name: &str) {
         let config = self.coordinator_config();
         self.caller.block_on(backup(&config, &self.path(name))).expect("a backup");
     }
@@ -21,7 +21,7 @@ impl Fleet {
     ///
     /// # Errors
     /// Why not, with all causes.
-    pub fn restore(&self, name: &str, force: bool) -> Result<String, String> {
+    pub fn restore_state(&self, name: &str, force: bool) -> Result<String, String> {
         let config = self.coordinator_config();
         let done = self.caller.block_on(async {
             loop {
@@ -41,7 +41,7 @@ impl Fleet {
     /// # Panics
     /// It is not there.
     #[must_use]
-    pub fn backup_text(&self, name: &str) -> String {
+    pub fn state_text(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).expect("the file")
     }
 
@@ -49,7 +49,7 @@ impl Fleet {
     ///
     /// # Panics
     /// It cannot be written.
-    pub fn write_backup(&self, name: &str, text: &str) {
+    pub fn write_state(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).expect("the file");
     }
 
