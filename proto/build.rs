@@ -8,6 +8,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "image_import.proto",
         "policy.proto",
         "identity.proto",
+        "share.proto",
+        "audit.proto",
         "agent.proto",
         "fleet.proto",
     ]

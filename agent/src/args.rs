@@ -6,7 +6,10 @@ use clap::{Parser, ValueEnum};
 use containarium_proto::{names::NodeName, telemetry::LogFormat};
 use ipnet::Ipv4Net;
 
-use crate::{Config, Timings, host::linux::LinuxConfig};
+use crate::{
+    Config, Timings,
+    host::linux::{LinuxConfig, SshLog},
+};
 
 /// Which host the agent drives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -65,6 +68,16 @@ pub struct Args {
     /// Where this node's own sshd answers.
     #[arg(long, env = "CONTAINARIUM_AGENT_SSHD", default_value = "127.0.0.1:22")]
     pub sshd: SocketAddr,
+    /// Where sshd writes: journal, or the file of a syslog daemon such as /var/log/auth.log.
+    #[arg(long, env = "CONTAINARIUM_AGENT_SSH_LOG", value_name = "journal|FILE", value_parser = ssh_log,
+          default_value = "journal")]
+    pub ssh_log: SshLog,
+    /// Where fail2ban writes what it did.
+    #[arg(long, env = "CONTAINARIUM_AGENT_FAIL2BAN_LOG", default_value = "/var/log/fail2ban.log")]
+    pub fail2ban_log: PathBuf,
+    /// Where fail2ban is asked.
+    #[arg(long, env = "CONTAINARIUM_AGENT_FAIL2BAN_SOCKET", default_value = "/run/fail2ban/fail2ban.sock")]
+    pub fail2ban_socket: PathBuf,
     /// File whose text is new at every start of the machine.
     #[arg(long, env = "CONTAINARIUM_AGENT_BOOT_ID_FILE", default_value = "/proc/sys/kernel/random/boot_id")]
     pub boot_id_file: PathBuf,
@@ -81,6 +94,14 @@ pub struct Args {
     /// text or json.
     #[arg(long, env = "CONTAINARIUM_AGENT_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+}
+
+fn ssh_log(text: &str) -> Result<SshLog, String> {
+    match text {
+        "journal" => Ok(SshLog::Journal),
+        path if path.starts_with('/') => Ok(SshLog::File(path.into())),
+        _ => Err("neither 'journal' nor the full path of a file".to_owned()),
+    }
 }
 
 impl Args {
@@ -111,6 +132,9 @@ impl Args {
             copy_listen: self.copy_listen.unwrap_or(SocketAddr::new(self.listen.ip(), 8443)).to_string(),
             uids: self.uid_range.0.clone(),
             sshd: self.sshd,
+            ssh_log: self.ssh_log.clone(),
+            fail2ban_log: self.fail2ban_log.clone(),
+            fail2ban_socket: self.fail2ban_socket.clone(),
         }
     }
 }
@@ -166,6 +190,7 @@ mod tests {
         assert_eq!(or_off("off"), Ok(Listen(None)));
         assert!(or_off("7445").unwrap_err().contains("off"));
     }
+
     #[test]
     fn whole_seconds() {
         assert_eq!(seconds("60s"), Ok(Duration::from_secs(60)));

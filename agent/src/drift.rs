@@ -119,6 +119,7 @@ mod tests {
             keys: KeySet::from_recorded([]).unwrap(),
             copy_pass: None,
             origin: None,
+            guests: Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@
 //!             ── SyncAccess ► access ───────────────────────────────────────────► Host ─► accounts, sshd
 //!             ── SyncPolicy ► standing ─► guard ─────────────────────────────────► Host ─► nftables, sshd
 //!                              ledger ◄─ watch (what was changed behind our back) ◄────── Host
+//!             ◄─ ReadAudit ── audit (what the logs of sshd tell) ◄────────────── Host
 //!             ◄─ Observe ──── ledger ◄─ facts (capacity, images, network) ◄────── Host
 //!             ── InstallHostCertificate ► identity (who each sshd is) ◄─────────► Host ─► sshd
 //! ```
@@ -13,6 +14,7 @@
 mod access;
 mod activity;
 pub mod args;
+mod audit;
 pub mod backup;
 mod config;
 pub mod drift;

@@ -3,8 +3,6 @@
 
 use containarium_proto::{
     ids::{FleetId, Generation},
-    keys::KeySet,
-    names::Username,
     node::{Licence, Order},
     spec::{Desired, Observed, Step},
 };
@@ -160,7 +158,7 @@ pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known
         (Desired::Running, Power::Stopped) if has_run(order, stamp) => Next::Done(Observed::Stopped),
         (Desired::Running, Power::Stopped) => Next::Do(Action::Start),
         (Desired::Running, Power::Running) => {
-            if stamp.login.as_deref() != Some(login_hash(&order.owner, &order.keys).as_str()) {
+            if stamp.login.as_deref() != Some(login_hash(order).as_str()) {
                 Next::Do(Action::EnsureLogin)
             } else if !known.ssh_answered {
                 Next::Do(Action::WaitSsh)
@@ -260,14 +258,23 @@ pub fn step(action: Action, desired: Desired) -> Step {
     Step { index, total, title: title.to_owned() }
 }
 
-/// What [`Stamp::login`] must be when the login inside is right.
+/// What [`Stamp::login`] must be when the logins inside are right: the owner's and every guest's.
 #[must_use]
-pub fn login_hash(user: &Username, keys: &KeySet) -> String {
+pub fn login_hash(order: &Order) -> String {
     let mut hash = Sha256::new();
-    hash.update(user.as_str());
-    for line in keys.to_lines() {
+    hash.update(order.owner.as_str());
+    for line in order.keys.to_lines() {
         hash.update([0]);
         hash.update(line);
+    }
+    for guest in &order.guests {
+        // Neither a name nor a line of a key holds these.
+        hash.update([if guest.sudo { 2 } else { 1 }]);
+        hash.update(guest.user.as_str());
+        for line in guest.keys.to_lines() {
+            hash.update([0]);
+            hash.update(line);
+        }
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,6 +3,8 @@
 
 mod backups;
 
+mod sessions;
+
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use containarium_proto::{
@@ -324,5 +326,31 @@ impl<H: Host> Agent for Service<H> {
         self.membership.admit(sender).await?;
         let foreign = self.host.foreign().await.map_err(unavailable)?;
         Ok(Response::new(v1::ListForeignResponse { instances: foreign.iter().map(convert::foreign_to_wire).collect() }))
+    }
+
+    async fn read_audit(&self, request: Request<v1::ReadAuditRequest>) -> Result<Response<v1::AuditBatch>, Status> {
+        Ok(Response::new(sessions::read_audit(self, request.into_inner()).await?))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<v1::ListNodeSessionsRequest>,
+    ) -> Result<Response<v1::ListNodeSessionsResponse>, Status> {
+        Ok(Response::new(sessions::list(self, request.get_ref()).await?))
+    }
+
+    async fn end_sessions(
+        &self,
+        request: Request<v1::EndSessionsRequest>,
+    ) -> Result<Response<v1::EndSessionsResponse>, Status> {
+        Ok(Response::new(sessions::end(self, request.into_inner()).await?))
+    }
+
+    async fn list_bans(&self, request: Request<v1::ListBansRequest>) -> Result<Response<v1::Bans>, Status> {
+        Ok(Response::new(sessions::bans(self, request.get_ref()).await?))
+    }
+
+    async fn unban(&self, request: Request<v1::UnbanRequest>) -> Result<Response<v1::UnbanResponse>, Status> {
+        Ok(Response::new(sessions::unban(self, request.get_ref()).await?))
     }
 }

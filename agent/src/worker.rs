@@ -312,8 +312,8 @@ impl<H: Host> Worker<H> {
             Action::DropStaged => host.delete(&staging_name(&order.name)).await?,
             Action::NoteRan => host.stamp_ran(&order.name, order.generation).await?,
             Action::EnsureLogin => {
-                host.ensure_login(&order.name, &order.owner, &order.keys).await?;
-                host.stamp_login(&order.name, &plan::login_hash(&order.owner, &order.keys)).await?;
+                host.ensure_login(order).await?;
+                host.stamp_login(&order.name, &plan::login_hash(order)).await?;
             }
             // The one step that may take minutes: a delete must not wait for it.
             Action::WaitSsh => tokio::select! {

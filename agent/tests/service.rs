@@ -155,6 +155,7 @@ fn order(id: ContainerId, desired: Desired, generation: u64) -> Order {
         keys: [KEY.trim_end().to_owned()].to_vec().try_into().unwrap(),
         copy_pass: None,
         origin: None,
+        guests: Vec::new(),
     }
 }
 
@@ -314,6 +315,7 @@ fn accounts_become_exactly_the_set_and_strangers_stay() {
         username: name.into(),
         ssh_keys: vec![KEY.trim_end().into()],
         permit_address: permit.into(),
+        ..Default::default()
     };
     block_on(async {
         let mut client = node.dial(address).await;

@@ -121,6 +121,22 @@ impl Access {
         ))
     }
 
+    /// The block of a machine that another user shares. Its name says who and whose: it stands beside the owner's own in
+    /// one file.
+    pub(crate) fn shared_block(&self, user: &str, owner: &str, container: &str, key: &str) -> Result<String, Failure> {
+        check_host(container)?;
+        let trust = match &self.trust {
+            None => String::new(),
+            Some(trust) => trust.options(&container_alias(trust.fleet, container))?,
+        };
+        Ok(format!(
+            "# containarium: {owner}'s machine, shared with {user}; try: ssh {user}-at-{owner}-dev\n\
+             Host {user}-at-{owner}-dev\n    HostName {container}\n    User {user}\n    IdentityFile {key}\n    \
+             IdentitiesOnly yes\n    ProxyJump containarium-jump-{user}\n{trust}\
+             # containarium: end of {user} at {owner}\n"
+        ))
+    }
+
     /// What whoever is given a block needs beside it, as comment.
     pub(crate) fn for_other_machines(&self) -> String {
         let Some(trust) = &self.trust else { return String::new() };

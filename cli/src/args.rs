@@ -5,6 +5,7 @@ mod backup;
 mod image;
 mod lifetime;
 mod node;
+mod people;
 mod snapshot;
 mod ssh;
 mod views;
@@ -27,6 +28,7 @@ pub use self::{
     image::{Base, ImageBake, ImageImport},
     lifetime::{Allowed, Limit, Set, Switch},
     node::{NodeLabel, NodeSet},
+    people::{Audit, Last, Security, Sessions, Share, ShareList, Unshare},
     snapshot::{Snapshot, SnapshotEvery, SnapshotRestore, schedule_change},
     ssh::{Ssh, SshCa, SshConfig, Sync},
     views::{Top, TopSort},
@@ -130,6 +132,20 @@ pub enum Command {
     /// Golden images, which machines are cloned from.
     #[command(subcommand)]
     Image(Image),
+    /// Let another user into a machine, as themselves, or see who is let in.
+    Share(Share),
+    /// Let another user into a machine no more.
+    Unshare(Unshare),
+    /// Who is connected now.
+    #[command(subcommand)]
+    Sessions(Sessions),
+    /// A user's latest logins.
+    Last(Last),
+    /// Who connected, who tried, who was banned: a line each, by time.
+    Audit(Audit),
+    /// Sessions, failures and bans at a glance.
+    #[command(subcommand)]
+    Security(Security),
     /// What happened lately.
     Events(Events),
     /// What machines use at this moment.

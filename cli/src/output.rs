@@ -58,6 +58,7 @@ pub(crate) struct Container {
     pub(crate) snapshots: String,
     pub(crate) snapshotted_at: Option<String>,
     pub(crate) allow_from: Vec<String>,
+    pub(crate) shared_with: Vec<String>,
     #[serde(skip)]
     age: String,
 }
@@ -104,6 +105,7 @@ impl From<&v1::Container> for Container {
             snapshots: schedule(container.snapshots.as_ref()),
             snapshotted_at: some_time(container.snapshotted_at_unix_millis),
             allow_from: container.allow_from.clone(),
+            shared_with: container.shares.iter().map(|share| share.with.clone()).collect(),
         }
     }
 }

@@ -106,6 +106,9 @@ pub struct Args {
     /// coordinators, their database.
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_CLOSED_NETWORK", value_delimiter = ',', value_name = "CIDR")]
     closed_network: Vec<Ipv4Net>,
+    /// How long it is kept who logged in, who tried and who was banned.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_AUDIT_RETENTION", default_value = "90days", value_parser = retention)]
+    audit_retention: Duration,
     /// text or json
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -181,6 +184,7 @@ impl Args {
                 ..Lifetimes::default()
             },
             snapshot_hour: self.snapshot_hour,
+            audit_retention: self.audit_retention,
         }
     }
 }
@@ -219,6 +223,13 @@ fn grace(text: &str) -> Result<Duration, String> {
 fn shortest(text: &str) -> Result<Duration, String> {
     let refuse = || format!("'{text}' is not a duration from 1s to 1d, such as 5m");
     humantime::parse_duration(text).ok().filter(|d| (1..=86_400).contains(&d.as_secs())).ok_or_else(refuse)
+}
+
+/// Less than a day answers no question; ten years stay within what a time can be.
+fn retention(text: &str) -> Result<Duration, String> {
+    let day = Duration::from_secs(86400);
+    let refuse = || format!("'{text}' is not a duration from a day to ten years, such as 90days");
+    humantime::parse_duration(text).ok().filter(|kept| (day..=day * 3660).contains(kept)).ok_or_else(refuse)
 }
 
 fn memory(text: &str) -> Result<Bytes, String> {
@@ -323,5 +334,9 @@ mod tests {
         assert_eq!((config.defaults.disk, config.defaults.image), (defaults.disk, defaults.image));
         assert_eq!(config.overcommit, Overcommit::default());
         assert_eq!(config.lifetimes, Lifetimes::default());
+        assert_eq!(config.audit_retention, Duration::from_secs(90 * 86400));
+        for bad in ["1h", "soon", "11years", ""] {
+            assert!(retention(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -42,6 +42,14 @@ pub struct Config {
     pub snapshot_hour: Duration,
     /// What no container may reach, besides the nodes, this coordinator and 169.254.0.0/16.
     pub closed_networks: Vec<Ipv4Net>,
+    /// How long it is kept who logged in and who tried.
+    pub audit_retention: Duration,
+}
+
+impl Config {
+    pub(crate) fn audit_retention_millis(&self) -> i64 {
+        i64::try_from(self.audit_retention.as_millis()).unwrap_or(i64::MAX)
+    }
 }
 
 /// How several coordinators get along that share a database. Of no meaning on SQLite.

@@ -34,6 +34,7 @@ mod reign;
 mod run;
 mod settings;
 mod shared;
+mod sharing;
 mod snapshots;
 mod store;
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, FleetService, Listeners, Places, Standing, Told},
-    backups,
+    backups, clock,
     config::Config,
     database::DatabaseUrl,
     error::CoordinatorError,
@@ -172,7 +172,10 @@ async fn keep_house(reign: &Reign) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
         if let Err(error) = prune(reign).await {
-            tracing::error!(error = &error as &dyn Error, "old events could not be removed, will be repeated");
+            tracing::error!(
+                error = &error as &dyn Error,
+                "old events and audit rows could not be removed, will be repeated"
+            );
         }
     }
 }
@@ -180,7 +183,8 @@ async fn keep_house(reign: &Reign) -> std::convert::Infallible {
 async fn prune(reign: &Reign) -> Result<(), StoreError> {
     loop {
         let mut tx = reign.write().await?;
-        let gone = tx.prune_events().await?;
+        let oldest = clock::now() - reign.config.audit_retention_millis();
+        let gone = tx.prune_events().await? + tx.prune_audit(oldest).await?;
         tx.commit().await?;
         if gone == 0 {
             return Ok(());

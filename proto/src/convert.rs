@@ -2,9 +2,11 @@
 //! make a valid value is refused with the name of the field.
 
 mod adopt;
+mod audit;
 mod backup;
 mod identity;
 mod policy;
+mod share;
 mod snapshots;
 mod usage;
 
@@ -21,6 +23,10 @@ use crate::{
 };
 
 pub use adopt::{foreign_from_wire, foreign_to_wire, licence_from_wire, licence_to_wire};
+pub use audit::{
+    audit_batch_from_wire, audit_batch_to_wire, audit_record_from_wire, audit_record_to_wire, bans_from_wire,
+    bans_to_wire, node_session_from_wire, node_session_to_wire,
+};
 pub use backup::{
     backup_facts_from_wire, backup_key_from_wire, backup_work_from_wire, backup_work_to_wire, manifest_from_wire,
     origin_data_from_wire, origin_from_wire, origin_to_wire, to_json,
@@ -138,6 +144,7 @@ pub fn order_from_wire(request: &v1::ApplyRequest) -> Result<(Sender, Order), Co
     let order = Order {
         id: parse("container_id", &request.container_id)?,
         name: request.name.clone(),
+        guests: share::guests_from_wire(&owner, &request.guests)?,
         owner,
         generation: Generation(request.generation),
         desired: desired_from_wire(request.desired())?,
@@ -167,6 +174,7 @@ pub fn order_to_wire(sender: Sender, order: &Order) -> v1::ApplyRequest {
         must_exist: false,
         licence: None,
         origin: order.origin.as_ref().map(origin_to_wire),
+        guests: share::guests_to_wire(&order.guests),
     }
 }
 
@@ -369,7 +377,8 @@ pub fn account_from_wire(account: &v1::Account) -> Result<Account, ConvertError>
         text => Some(parse::<Ipv4Addr>("permit_address", text)?),
     };
     let keys = KeySet::from_recorded(account.ssh_keys.iter().map(String::as_str)).map_err(|e| bad("ssh_keys", e))?;
-    Ok(Account { username: parse("username", &account.username)?, ssh_keys: keys.to_lines(), permit })
+    let shared = account.shared.iter().map(share::permit_from_wire).collect::<Result<_, _>>()?;
+    Ok(Account { username: parse("username", &account.username)?, ssh_keys: keys.to_lines(), permit, shared })
 }
 
 /// Writes an account.
@@ -379,6 +388,7 @@ pub fn account_to_wire(account: &Account) -> v1::Account {
         username: account.username.to_string(),
         ssh_keys: account.ssh_keys.clone(),
         permit_address: account.permit.map(|address| address.to_string()).unwrap_or_default(),
+        shared: account.shared.iter().map(share::permit_to_wire).collect(),
     }
 }
 

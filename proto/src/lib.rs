@@ -4,6 +4,7 @@
 //! Generated types (`v1`) are for the edges only: `convert` turns them into the types of this crate, where a value
 //! that exists is valid.
 
+pub mod audit;
 pub mod backup;
 pub mod convert;
 pub mod cpu;

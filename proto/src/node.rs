@@ -53,6 +53,20 @@ pub struct Order {
     /// The backup that its data must come from; none: its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// Who else may log in; all of them, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guests: Vec<Guest>,
+}
+
+/// Somebody who may log in beside the owner, as themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// Login name.
+    pub user: Username,
+    /// May become root inside.
+    pub sudo: bool,
+    /// All keys that may log in.
+    pub keys: KeySet,
 }
 
 /// Which pass of a copy between nodes, from 1. All but the last are made while the container runs.
@@ -250,6 +264,17 @@ pub struct Account {
     pub username: Username,
     /// Lines of its `authorized_keys`, without options.
     pub ssh_keys: Vec<String>,
-    /// The only address whose port 22 it may reach; none: no forwarding at all.
+    /// The address of its own container, whose port 22 it may reach; none: it has none.
     pub permit: Option<Ipv4Addr>,
+    /// What others share with it. Beside these two it may reach nothing.
+    pub shared: Vec<Permit>,
+}
+
+/// A container that somebody shares: port 22 of it may be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Permit {
+    /// Instance name.
+    pub container: String,
+    /// Where it is now.
+    pub address: Ipv4Addr,
 }

@@ -275,6 +275,7 @@ impl Fleet {
             overcommit: Overcommit::default(),
             timings: Timings { host_certificate_validity: self.host_certificate_validity, ..timings() },
             snapshot_hour: snapshots::HOUR,
+            audit_retention: Duration::from_secs(90 * 86400),
             lifetimes: lifetimes::short(),
             ha: Default::default(),
             limits: UNLIMITED,

@@ -55,7 +55,7 @@ pub fn violations(fleet: &Fleet) -> Vec<String> {
                 Some(c) if c.id != stamp.order.id.to_string() || c.address != stamp.order.address.to_string() => {
                     wrong.push(format!("{}: {name} is not the container that is listed", node.name));
                 }
-                Some(c) => wrong.extend(differences(&node.name, c, instance)),
+                Some(c) => wrong.extend(differences(&node.name, c, instance, &listed)),
             }
         }
         for name in here.keys().filter(|name| !instances.contains_key(**name)) {
@@ -79,6 +79,14 @@ pub fn violations(fleet: &Fleet) -> Vec<String> {
             if account.permit.map(|permit| permit.to_string()) != address {
                 wrong.push(format!("{}: {name} may reach {:?}, lives at {address:?}", node.name, account.permit));
             }
+            let mut reaches: Vec<_> =
+                account.shared.iter().map(|permit| (permit.container.clone(), permit.address.to_string())).collect();
+            reaches.sort_unstable();
+            let shared = listed.iter().filter(|c| c.shares.iter().any(|share| share.with == name));
+            let shared: Vec<_> = shared.map(|c| (c.name.clone(), c.address.clone())).collect();
+            if reaches != shared {
+                wrong.push(format!("{}: {name} may reach {reaches:?}, is let into {shared:?}", node.name));
+            }
         }
     }
     wrong
@@ -94,7 +102,7 @@ fn fingerprints_of(lines: &[String]) -> Vec<String> {
 }
 
 /// What an instance is, beside what is listed of it.
-fn differences(node: &str, listed: &v1::Container, instance: &SimInstance) -> Vec<String> {
+fn differences(node: &str, listed: &v1::Container, instance: &SimInstance, all: &[v1::Container]) -> Vec<String> {
     let Some(stamp) = &instance.seen.stamp else { return Vec::new() };
     let order = &stamp.order;
     let mut wrong = Vec::new();
@@ -105,9 +113,17 @@ fn differences(node: &str, listed: &v1::Container, instance: &SimInstance) -> Ve
         wrong.push(format!("{node}: {} has other limits than listed", listed.name));
     }
     // A stopped one gets its keys at its next start.
-    let inside = instance.logins.get(&listed.user).map(|keys| fingerprints_of(keys));
-    if listed.phase() == v1::Phase::Running && inside != Some(fingerprints(listed)) {
-        wrong.push(format!("{node}: {} lets in {inside:?}", listed.name));
+    let inside: BTreeMap<_, _> =
+        instance.logins.iter().map(|(user, keys)| (user.clone(), fingerprints_of(keys))).collect();
+    let keys = |user: &str| all.iter().find(|c| c.user == user).map(fingerprints).unwrap_or_default();
+    let users = listed.shares.iter().map(|share| &share.with).chain([&listed.user]);
+    let ordered: BTreeMap<_, _> = users.map(|user| (user.clone(), keys(user))).collect();
+    if listed.phase() == v1::Phase::Running && inside != ordered {
+        wrong.push(format!("{node}: {} lets in {inside:?}, not {ordered:?}", listed.name));
+    }
+    let roots = listed.shares.iter().filter(|share| share.sudo).map(|share| &share.with).chain([&listed.user]);
+    if listed.phase() == v1::Phase::Running && instance.sudoers != roots.cloned().collect() {
+        wrong.push(format!("{node}: {} may become root: {:?}", listed.name, instance.sudoers));
     }
     wrong
 }

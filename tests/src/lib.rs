@@ -10,6 +10,7 @@ pub mod invariants;
 pub mod lab;
 pub mod lab_check;
 pub mod metadata;
+mod people;
 pub mod postgres;
 pub mod proxy;
 mod views;

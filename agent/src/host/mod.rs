@@ -9,15 +9,19 @@ mod rules;
 pub mod shape;
 pub mod sim;
 
-use std::{collections::BTreeSet, future::Future, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use bytes::Bytes as Chunk;
 use containarium_proto::{
+    audit::{Bans, NodeSession},
     identity::{HostCertificate, HostIdentity},
     ids::{FleetId, Generation},
     image::ImageFiles,
-    keys::KeySet,
-    names::Username,
     node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     snapshots::{SnapshotName, Snapshots},
     spec::{Capacity, Fingerprint, Image},
@@ -143,6 +147,44 @@ pub type ExportBody = BoxStream<'static, Result<Chunk, HostError>>;
 /// An account that could not be brought about, and why.
 pub type AccountFailure = (String, HostError);
 
+/// Which log a line is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogSource {
+    /// sshd's own.
+    Sshd,
+    /// What a jail of fail2ban did.
+    Fail2ban {
+        /// Its name.
+        jail: String,
+    },
+    /// No line: a part of a log was gone before it was read.
+    Lost,
+}
+
+/// A line of a log. The message may hold anything that somebody sent to sshd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Which log.
+    pub source: LogSource,
+    /// Where in it: never the same for two lines.
+    pub place: String,
+    /// Unix milliseconds.
+    pub at: i64,
+    /// What the program said.
+    pub message: String,
+}
+
+/// A part of the logs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReadLogs {
+    /// In the order of each log.
+    pub lines: Vec<LogLine>,
+    /// Where it ends.
+    pub cursor: String,
+    /// There is more already.
+    pub more: bool,
+}
+
 /// A jump server. Static dispatch: the agent is built for one of them.
 pub trait Host: Send + Sync + 'static {
     /// All instances, also those of others.
@@ -171,13 +213,9 @@ pub trait Host: Send + Sync + 'static {
     fn stop(&self, name: &str, mode: StopMode) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Destroys a stopped instance with its data; done at once if there is none.
     fn delete(&self, name: &str) -> impl Future<Output = Result<(), HostError>> + Send;
-    /// Makes the user inside a running instance, with exactly these keys, and sudo.
-    fn ensure_login(
-        &self,
-        name: &str,
-        user: &Username,
-        keys: &KeySet,
-    ) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Makes the user inside a running instance, with exactly the order's keys, and sudo; and its guests, and no others:
+    /// whoever is no longer one is locked out, and their sessions are ended.
+    fn ensure_login(&self, order: &Order) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Writes [`Stamp::login`].
     fn stamp_login(&self, name: &str, hash: &str) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Writes [`Stamp::ran`].
@@ -318,4 +356,16 @@ pub trait Host: Send + Sync + 'static {
         of: Option<&Order>,
         certificate: &HostCertificate,
     ) -> impl Future<Output = Result<HostIdentity, HostError>> + Send;
+
+    /// Reads on in the logs after a cursor that an earlier reading gave; an empty one: from the beginning. The same cursor
+    /// gives the same lines.
+    fn read_logs(&self, cursor: &str) -> impl Future<Output = Result<ReadLogs, HostError>> + Send;
+    /// The connections of our proxy accounts at this moment, oldest first.
+    fn sessions(&self, fleet: FleetId) -> impl Future<Output = Result<Vec<NodeSession>, HostError>> + Send;
+    /// Ends one of them; gives whether it was there.
+    fn end_session(&self, fleet: FleetId, id: &str) -> impl Future<Output = Result<bool, HostError>> + Send;
+    /// Who is kept out of sshd.
+    fn bans(&self) -> impl Future<Output = Result<Bans, HostError>> + Send;
+    /// Lets an address in again; gives whether it was kept out.
+    fn unban(&self, address: IpAddr) -> impl Future<Output = Result<bool, HostError>> + Send;
 }

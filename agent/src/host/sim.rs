@@ -9,21 +9,21 @@ mod identity;
 mod image_import;
 mod inspect;
 mod instance;
+mod people;
 mod snapshots;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use containarium_proto::{
+    audit::{Bans, NodeSession},
     identity::{HostCertificate, HostIdentity},
     ids::{FleetId, Generation},
     image::ImageFiles,
-    keys::KeySet,
-    names::Username,
     node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     sizes::Bytes,
     snapshots::{SnapshotName, Snapshots},
@@ -39,10 +39,11 @@ pub use snapshots::SimSnapshot;
 
 use fault::Faults;
 use instance::{foreign, made, place, stamp};
+use people::People;
 
 use super::{
     AccountFailure, Accounts, Activity, Export, ExportBody, Host, HostError, Instance, Kept, Network, PolicyRules,
-    Power, StopMode,
+    Power, ReadLogs, StopMode,
     shape::{self, Place, is_nobodys},
 };
 
@@ -69,6 +70,7 @@ struct Memory {
     snapshots_made: u32,
     guard: guard::Guard,
     sshd: SimSshd,
+    people: People,
 }
 
 /// A simulated jump server. Clones share their memory.
@@ -107,6 +109,7 @@ impl SimHost {
             snapshots_made: 0,
             guard: guard::Guard::default(),
             sshd: SimSshd::default(),
+            people: People::default(),
         };
         Self {
             network: Network { cidr, gateway },
@@ -265,7 +268,8 @@ impl Host for SimHost {
         .await
     }
 
-    async fn ensure_login(&self, name: &str, user: &Username, keys: &KeySet) -> Result<(), HostError> {
+    async fn ensure_login(&self, order: &Order) -> Result<(), HostError> {
+        let name = order.name.as_str();
         self.effect(|memory| {
             let missing = memory.helper_missing;
             let instance = present(memory, name)?;
@@ -275,7 +279,7 @@ impl Host for SimHost {
             if missing {
                 return Err(HostError::permanent(format!("{name} has no containarium-ensure-user")));
             }
-            instance.logins.insert(user.to_string(), keys.to_lines());
+            people::let_in(instance, order);
             Ok(())
         })
         .await
@@ -578,5 +582,25 @@ impl Host for SimHost {
             Some(result) => result,
             None => std::future::pending().await,
         }
+    }
+
+    async fn read_logs(&self, cursor: &str) -> Result<ReadLogs, HostError> {
+        self.look(|memory| memory.people.read_logs(cursor)).await?
+    }
+
+    async fn sessions(&self, _fleet: FleetId) -> Result<Vec<NodeSession>, HostError> {
+        self.look(|memory| memory.people.sessions().to_vec()).await
+    }
+
+    async fn end_session(&self, _fleet: FleetId, id: &str) -> Result<bool, HostError> {
+        self.effect(|memory| Ok(memory.people.end(id))).await
+    }
+
+    async fn bans(&self) -> Result<Bans, HostError> {
+        self.look(|memory| memory.people.bans()).await
+    }
+
+    async fn unban(&self, address: IpAddr) -> Result<bool, HostError> {
+        self.effect(|memory| Ok(memory.people.unban(address))).await
     }
 }

@@ -29,6 +29,7 @@ fn order(id: ContainerId, generation: u64) -> Order {
         keys: KeySet::from_lines([KEY.trim_end()]).unwrap(),
         copy_pass: None,
         origin: None,
+        guests: Vec::new(),
     }
 }
 

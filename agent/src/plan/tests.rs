@@ -3,7 +3,8 @@ use std::net::Ipv4Addr;
 use containarium_proto::{
     backup::{BackupData, Checksum, Origin},
     ids::{ContainerId, Generation, RequestId},
-    node::CopyPass,
+    keys::KeySet,
+    node::{CopyPass, Guest},
     sizes::Bytes,
     spec::Spec,
 };
@@ -33,6 +34,7 @@ fn order(id: ContainerId, desired: Desired, generation: u64, restarts: u64) -> O
         keys: KeySet::from_lines([KEY.trim_end()]).unwrap(),
         copy_pass: None,
         origin: None,
+        guests: Vec::new(),
     }
 }
 
@@ -41,7 +43,7 @@ fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, ssh_answered: bo
 }
 
 fn instance(fleet: FleetId, order: &Order, power: Power, login: bool) -> Instance {
-    let login = login.then(|| login_hash(&order.owner, &order.keys));
+    let login = login.then(|| login_hash(order));
     Instance {
         name: order.name.clone(),
         power,
@@ -228,7 +230,7 @@ fn an_arriving_container_is_copied_pass_by_pass_and_then_lives_here() {
     assert_eq!(plan(fleet, &home, Some(&copied(fleet, &home, 2)), false), Next::Do(Action::Start));
     let mut runs = copied(fleet, &home, 2);
     runs.power = Power::Running;
-    runs.stamp.as_mut().unwrap().login = Some(login_hash(&home.owner, &home.keys));
+    runs.stamp.as_mut().unwrap().login = Some(login_hash(&home));
     assert_eq!(plan(fleet, &home, Some(&runs), true), Next::Do(Action::ClearCopy));
     runs.stamp.as_mut().unwrap().copied = None;
     assert_eq!(plan(fleet, &home, Some(&runs), true), Next::Done(Observed::Running));
@@ -481,4 +483,36 @@ fn what_was_restored_and_is_gone_is_lost_and_not_restored_again() {
     // It moves on: its data come from the node where it is.
     let arriving = Order { copy_pass: Some(CopyPass::FIRST), ..wanted };
     assert_eq!(plan(fleet, &arriving, None, false), Next::Receive(Arrived::Nothing));
+}
+
+#[test]
+fn a_change_of_guests_is_a_change_of_logins() {
+    let fleet = FleetId::generate();
+    let mut order = order(ContainerId::generate(), Desired::Running, 1, 0);
+    let guest = |name: &str, sudo, keys: &[&str]| Guest {
+        user: name.parse().unwrap(),
+        sudo,
+        keys: KeySet::from_recorded(keys.iter().map(|key| key.trim_end())).unwrap(),
+    };
+    let sets = [
+        vec![],
+        vec![guest("bob", false, &[])],
+        vec![guest("bob", true, &[])],
+        vec![guest("bob", false, &[KEY])],
+        vec![guest("bob", false, &[]), guest("carol", false, &[])],
+    ];
+    let hashes: std::collections::BTreeSet<String> = sets
+        .iter()
+        .map(|guests| {
+            order.guests.clone_from(guests);
+            login_hash(&order)
+        })
+        .collect();
+    assert_eq!(hashes.len(), sets.len(), "each of them is made anew");
+    order.guests = sets[1].clone();
+    let made = instance(fleet, &order, Power::Running, true);
+    assert_eq!(plan(fleet, &order, Some(&made), true), Next::Done(Observed::Running));
+    let mut left = made;
+    left.stamp.as_mut().unwrap().login = Some("of a guest who is no longer one".into());
+    assert_eq!(plan(fleet, &order, Some(&left), true), Next::Do(Action::EnsureLogin));
 }

@@ -1,6 +1,7 @@
 //! One file per command. Each takes what was typed and ends in an output or a failure.
 
 mod adopt;
+mod audit;
 mod backup;
 mod cert;
 mod configure;
@@ -20,7 +21,10 @@ mod progress;
 mod protect;
 mod repair;
 mod resize;
+mod security;
+mod sessions;
 mod set;
+mod share;
 mod snapshot;
 mod ssh;
 mod ssh_ca;
@@ -64,6 +68,12 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Ssh(wanted) => ssh::run(&args.global, wanted).await,
         Command::SshCa(command) => ssh_ca::run(&client()?, format, command).await,
         Command::SshConfig(SshConfig::Sync(wanted)) => ssh_config::sync(&args.global, wanted).await,
+        Command::Share(share) => share::share(&client()?, format, share).await,
+        Command::Unshare(unshare) => share::unshare(&client()?, format, unshare).await,
+        Command::Sessions(sessions) => sessions::run(&client()?, format, sessions).await,
+        Command::Last(last) => audit::last(&client()?, format, last).await,
+        Command::Audit(audit) => audit::run(&client()?, format, audit).await,
+        Command::Security(security) => security::run(&client()?, format, security).await,
         Command::Image(Image::Import(wanted)) => image_import::run(&client()?, format, wanted).await,
         Command::Image(Image::Bake(wanted)) => image_bake::run(&args.global, wanted).await,
         Command::Image(Image::List) => image::list(&client()?, format).await,

@@ -8,6 +8,7 @@ use std::{
 
 use containarium_proto::{
     error::{Reason, Refusal},
+    names::Username,
     v1,
 };
 use serde::Serialize;
@@ -37,17 +38,19 @@ pub(crate) async fn sync(global: &Global, wanted: &Sync) -> Result<(), Failure> 
     let access = Access::ask(&client, Choice { jump: wanted.jump_ip.as_deref(), known_hosts: None }).await?;
     let mut text =
         String::from("# Written by 'containarium ssh-config sync', which writes it anew: changes are lost.\n");
-    for (user, container) in &users {
+    let mut hosts = Vec::new();
+    for (user, container) in &users.own {
         text.push_str(&access.block(user, container, &key)?);
+        hosts.push(format!("{user}-dev"));
+    }
+    for Shared { user, owner, container } in &users.shared {
+        text.push_str(&access.shared_block(user, owner, container, &key)?);
+        hosts.push(format!("{user}-at-{owner}-dev"));
     }
     access.write_known_hosts()?;
     let file = folder.join("config");
     access::write(&file, &text)?;
-    let synced = Synced {
-        file: file.display().to_string(),
-        hosts: users.iter().map(|(user, _)| format!("{user}-dev")).collect(),
-        included: include(wanted, &file)?,
-    };
+    let synced = Synced { file: file.display().to_string(), hosts, included: include(wanted, &file)? };
     output::print(global.format, &synced, |_| people(&synced))?;
     if let (Format::Table | Format::Wide, false) = (global.format, synced.included) {
         let line = include_line(&file)?;
@@ -60,21 +63,48 @@ fn people(synced: &Synced) -> String {
     synced.hosts.iter().map(|host| format!("ssh {host}\n")).collect()
 }
 
-/// Users with their containers, by name. One that is being deleted is gone.
-async fn users(client: &Client, wanted: &Sync) -> Result<Vec<(String, String)>, Failure> {
-    let mut users = Vec::new();
+/// What the wanted users may reach.
+#[derive(Debug, Default)]
+struct Reachable {
+    /// Users with their containers, by name.
+    own: Vec<(String, String)>,
+    shared: Vec<Shared>,
+}
+
+/// Another user's container, shared with one who has a way to the fleet.
+#[derive(Debug)]
+struct Shared {
+    user: String,
+    owner: String,
+    container: String,
+}
+
+/// What is written into a file was a valid name once.
+fn username(text: &str) -> Result<String, Failure> {
+    let name = text.parse::<Username>().map(|name| name.to_string());
+    name.map_err(|_| Failure::new(1, "the coordinator answered with a user that is none"))
+}
+
+/// By name. A container that is being deleted is gone.
+async fn users(client: &Client, wanted: &Sync) -> Result<Reachable, Failure> {
+    let is_meant = |name: &str| wanted.user.is_empty() || wanted.user.iter().any(|user| user.as_str() == name);
+    let mut users = Reachable::default();
     for container in list::fetch(client).await? {
-        let is_meant = wanted.user.is_empty() || wanted.user.iter().any(|user| user.as_str() == container.user);
-        if is_meant && container.phase() != v1::Phase::Deleting {
-            // What is written into a file was a valid name once.
-            let user: containarium_proto::names::Username = container
-                .user
-                .parse()
-                .map_err(|_| Failure::new(1, "the coordinator answered with a user that is none"))?;
-            users.push((user.to_string(), container.name));
+        if container.phase() == v1::Phase::Deleting {
+            continue;
+        }
+        let owner = username(&container.user)?;
+        for share in container.shares.iter().filter(|share| is_meant(&share.with)) {
+            let (user, container) = (username(&share.with)?, share.container.clone());
+            users.shared.push(Shared { user, owner: owner.clone(), container });
+        }
+        if is_meant(&owner) {
+            users.own.push((owner, container.name));
         }
     }
-    match wanted.user.iter().find(|user| users.iter().all(|(name, _)| name != user.as_str())) {
+    // The way there is the user's own.
+    users.shared.retain(|shared| users.own.iter().any(|(user, _)| *user == shared.user));
+    match wanted.user.iter().find(|user| users.own.iter().all(|(name, _)| name != user.as_str())) {
         None => Ok(users),
         Some(user) => Err(Refusal::new(Reason::NotFound, format!("{user} has no machine")).into()),
     }

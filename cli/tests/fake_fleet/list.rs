@@ -34,6 +34,7 @@ fn json_is_the_documented_form() {
         "image": "dev",
         "image_fingerprint": "ab".repeat(32),
         "ssh_keys": ["SHA256:AAAA"],
+        "shared_with": [],
         "generation": 3,
         "detail": "",
         "id": "0198c0de-0000-7000-8000-000000000001",

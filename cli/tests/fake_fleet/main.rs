@@ -15,6 +15,7 @@ mod list;
 mod moves;
 mod nodes;
 mod openssh;
+mod people;
 mod program;
 mod refusals;
 mod repair;

@@ -186,6 +186,7 @@ async fn insert(
         lifetime: Lifetime::default(),
         snapshots: Snapshotting::default(),
         allow_from: Vec::new(),
+        guests: Vec::new(),
     })
     .await?;
     let row = PlacementRow {

@@ -202,6 +202,7 @@ async fn insert(
         lifetime,
         snapshots: Snapshotting { schedule: create.snapshots, last_at: None },
         allow_from: Vec::new(),
+        guests: Vec::new(),
     })
     .await?;
     let access_revision = tx.bump_access().await?;

@@ -3,6 +3,7 @@
 
 mod adopt;
 mod allow;
+mod audit;
 mod authorities;
 mod backups;
 mod caller;
@@ -31,7 +32,9 @@ mod resize;
 mod restore;
 mod serve;
 mod service;
+mod sessions;
 mod settle;
+mod share;
 mod snapshots;
 mod stray;
 mod usage;

@@ -2,7 +2,7 @@
 
 use containarium_proto::{convert, factor::Factor, keys::Key, names::NodeName, spec::Capacity, v1};
 
-use super::{snapshots, view::View};
+use super::{share, snapshots, view::View};
 use crate::{
     availability::Availability,
     config::Overcommit,
@@ -35,6 +35,7 @@ pub(super) fn container(view: &View) -> v1::Container {
         protected: container.protected,
         moving_to: view.held.moving.as_ref().map(|moving| moving.target.to_string()).unwrap_or_default(),
         drift: placement.drift.clone(),
+        shares: share::of(&view.held),
         labels: container.labels.to_wire(),
         expires_at_unix_millis,
         expired_at_unix_millis,

@@ -313,6 +313,7 @@ async fn insert(
         lifetime: Lifetime::default(),
         snapshots: Snapshotting::default(),
         allow_from: Default::default(),
+        guests: Default::default(),
     })
     .await?;
     let spec = Spec { restarts: 0, ..facts.spec.clone() };

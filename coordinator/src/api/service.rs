@@ -6,12 +6,12 @@ use containarium_proto::{VERSION, v1};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    adopt, allow, authorities, backups, configure, create, delete, drain, image_import, images, keys, lifetime, list,
-    moves, nodes, parse, power,
+    adopt, allow, audit, authorities, backups, configure, create, delete, drain, image_import, images, keys, lifetime,
+    list, moves, nodes, parse, power,
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
-    render, repair, resize, restore, snapshots, stray, usage, view,
+    render, repair, resize, restore, sessions, share, snapshots, stray, usage, view,
     watch::{Places, WatchStream},
     watch_events::Followed,
 };
@@ -49,6 +49,7 @@ impl v1::fleet_server::Fleet for FleetService {
     type VerifyBackupStream = ProgressStream;
     type RestoreBackupStream = ProgressStream;
     type DeleteBackupStream = ProgressStream;
+    type ShareContainerStream = ProgressStream;
     type WatchContainersStream = WatchStream<v1::ListContainersResponse>;
     type WatchEventsStream = WatchStream<v1::WatchEventsResponse>;
 
@@ -85,9 +86,12 @@ impl v1::fleet_server::Fleet for FleetService {
         let rows = reader.of_owner(&user).await?;
         let held = view::principal(rows).pop().ok_or_else(|| no_such_user(user.as_str()))?;
         let events = reader.events(&user.container_name(), EVENTS_OF_ONE).await?;
+        let shared_with_owner = share::with_user(&user, &reader.all().await?);
+        drop(reader);
         let container = Some(render::container(&view::view(held, &self.reign.sights())));
         let events = events.into_iter().map(render::event).collect();
-        Ok(Response::new(v1::GetContainerResponse { container, events }))
+        let last_login = audit::last_login(&self.reign, user.as_str()).await?;
+        Ok(Response::new(v1::GetContainerResponse { container, events, shared_with_owner, last_login }))
     }
 
     #[tracing::instrument(skip_all, fields(user = request.get_ref().user, action = ?request.get_ref().action()))]
@@ -415,5 +419,56 @@ impl v1::fleet_server::Fleet for FleetService {
         request: Request<v1::ListUsageRequest>,
     ) -> Result<Response<v1::ListUsageResponse>, Status> {
         Ok(Response::new(usage::list(&self.reign, &self.drivers, &request.get_ref().nodes).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, with = request.get_ref().with))]
+    async fn share_container(
+        &self,
+        request: Request<v1::ShareContainerRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let wanted = share::parse(request.get_ref())?;
+        let goal = share::change(&self.reign, &wanted).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn list_sessions(
+        &self,
+        request: Request<v1::ListSessionsRequest>,
+    ) -> Result<Response<v1::ListSessionsResponse>, Status> {
+        Ok(Response::new(sessions::list((&self.reign, &self.drivers), request.get_ref()).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, id = request.get_ref().id))]
+    async fn kill_sessions(
+        &self,
+        request: Request<v1::KillSessionsRequest>,
+    ) -> Result<Response<v1::KillSessionsResponse>, Status> {
+        Ok(Response::new(sessions::kill((&self.reign, &self.drivers), request.get_ref()).await?))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn list_audit(
+        &self,
+        request: Request<v1::ListAuditRequest>,
+    ) -> Result<Response<v1::ListAuditResponse>, Status> {
+        let query = audit::parse(request.get_ref())?;
+        Ok(Response::new(audit::list(&self.reign, &query).await?))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn get_security(
+        &self,
+        _: Request<v1::GetSecurityRequest>,
+    ) -> Result<Response<v1::GetSecurityResponse>, Status> {
+        Ok(Response::new(audit::security(&self.reign, &self.drivers).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(address = request.get_ref().address))]
+    async fn unban_address(
+        &self,
+        request: Request<v1::UnbanAddressRequest>,
+    ) -> Result<Response<v1::UnbanAddressResponse>, Status> {
+        Ok(Response::new(sessions::unban((&self.reign, &self.drivers), request.get_ref()).await?))
     }
 }

@@ -4,6 +4,7 @@
 use containarium_proto::{
     error::{Reason, Refusal},
     ids::{AccessRevision, ContainerId, Generation},
+    names::Username,
     spec::{Desired, Observed},
     v1,
 };
@@ -26,6 +27,8 @@ pub(super) struct Settled {
     generation: Generation,
     desired: Desired,
     access: Option<AccessRevision>,
+    /// Whose account; none: the owner's.
+    whose: Option<Username>,
     done: String,
     said: Said,
     accounts: AccessWait,
@@ -36,13 +39,18 @@ impl Settled {
     /// Until `row`'s order is carried out; `done` is said then.
     pub(super) fn new(row: &PlacementRow, done: String) -> Self {
         let PlacementRow { container: id, generation, desired, .. } = *row;
-        let (said, accounts, certificates) = (Said::default(), AccessWait::default(), CertificateWait::default());
-        Self { id, generation, desired, access: None, done, said, accounts, certificates }
+        let (said, accounts, certificates) = Default::default();
+        Self { id, generation, desired, access: None, whose: None, done, said, accounts, certificates }
     }
 
     /// And until accounts are as of `revision` on every server that answers.
     pub(super) fn with_access(self, revision: AccessRevision) -> Self {
         Self { access: Some(revision), ..self }
+    }
+
+    /// The same of another user's account.
+    pub(super) fn with_access_of(self, whose: Username, revision: AccessRevision) -> Self {
+        Self { whose: Some(whose), ..self.with_access(revision) }
     }
 
     async fn finish(&mut self, reign: &Reign, held: Held, sights: &Sights) -> Result<Look, Refusal> {
@@ -57,7 +65,10 @@ impl Settled {
             Some(_) | None => (None, false),
         };
         let reach = match self.access {
-            Some(revision) => self.accounts.look(reign, &held.container.owner, revision),
+            Some(revision) => {
+                let whose = self.whose.as_ref().unwrap_or(&held.container.owner);
+                self.accounts.look(reign, whose, revision)
+            }
             None => Reach::All,
         };
         let (message, pending) = match reach {

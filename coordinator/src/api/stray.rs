@@ -135,6 +135,7 @@ async fn insert(tx: &mut WriteTx, request: RequestId, node: &NodeRow, order: &Or
         lifetime: Lifetime::default(),
         snapshots: Snapshotting::default(),
         allow_from: Vec::new(),
+        guests: Vec::new(),
     })
     .await?;
     let row = PlacementRow {

@@ -6,11 +6,13 @@ mod backups;
 use std::{
     collections::BTreeMap,
     error::Error,
+    net::IpAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use containarium_proto::{
+    audit::{AuditBatch, Bans, NodeSession},
     convert::{self, ConvertError},
     identity::{Host, HostCertificate},
     ids::{AccessRevision, ContainerId, Generation, Term},
@@ -315,6 +317,55 @@ impl AgentClient {
         let request = v1::SyncPolicyRequest { sender, policy: Some(convert::policy_to_wire(policy)) };
         let mut wire = self.wire()?;
         within(self.timings.access_deadline, wire.sync_policy(request)).await.map(drop)
+    }
+
+    /// Long poll: what its logs tell after a place.
+    pub(crate) async fn read_audit(&self, cursor: &str, wait: Duration) -> Result<AuditBatch, CallError> {
+        let request = v1::ReadAuditRequest {
+            sender: Some(convert::sender_to_wire(self.sender)),
+            cursor: cursor.to_owned(),
+            max_wait_millis: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+        };
+        let mut wire = self.wire()?;
+        // A part of a large log on a busy disk takes longer than an answer from memory.
+        let batch = within(wait + self.timings.access_deadline, wire.read_audit(request)).await?;
+        Ok(convert::audit_batch_from_wire(batch)?)
+    }
+
+    /// Who is connected.
+    pub(crate) async fn sessions(&self) -> Result<Vec<NodeSession>, CallError> {
+        let request = v1::ListNodeSessionsRequest { sender: Some(convert::sender_to_wire(self.sender)) };
+        let mut wire = self.wire()?;
+        let answer = within(self.timings.rpc_deadline, wire.list_sessions(request)).await?;
+        Ok(answer.sessions.iter().map(convert::node_session_from_wire).collect::<Result<_, _>>()?)
+    }
+
+    /// Ends sessions; gives those that were there.
+    pub(crate) async fn end_sessions(
+        &self,
+        which: v1::end_sessions_request::Which,
+    ) -> Result<Vec<NodeSession>, CallError> {
+        let sender = Some(convert::sender_to_wire(self.sender));
+        let request = v1::EndSessionsRequest { sender, which: Some(which) };
+        let mut wire = self.wire()?;
+        let answer = within(self.timings.rpc_deadline, wire.end_sessions(request)).await?;
+        Ok(answer.ended.iter().map(convert::node_session_from_wire).collect::<Result<_, _>>()?)
+    }
+
+    /// Who is kept out.
+    pub(crate) async fn bans(&self) -> Result<Bans, CallError> {
+        let request = v1::ListBansRequest { sender: Some(convert::sender_to_wire(self.sender)) };
+        let mut wire = self.wire()?;
+        // It starts a program there.
+        Ok(convert::bans_from_wire(&within(self.timings.access_deadline, wire.list_bans(request)).await?)?)
+    }
+
+    /// Lets an address in again; gives whether it was kept out.
+    pub(crate) async fn unban(&self, address: IpAddr) -> Result<bool, CallError> {
+        let sender = Some(convert::sender_to_wire(self.sender));
+        let request = v1::UnbanRequest { sender, address: address.to_string() };
+        let mut wire = self.wire()?;
+        Ok(within(self.timings.access_deadline, wire.unban(request)).await?.was_banned)
     }
 
     pub(crate) async fn sync_access(

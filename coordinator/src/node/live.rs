@@ -55,6 +55,8 @@ pub(crate) struct Sight {
     pub(crate) ahead_of_us: Vec<String>,
     /// Containers of ours at rest there that our database does not know, or knows to be elsewhere.
     pub(crate) strays: Vec<Stray>,
+    /// Why what its logs tell is not on record, for people.
+    pub(crate) audit_problem: Option<String>,
 }
 
 /// A container of ours that the database has forgotten.
@@ -128,6 +130,7 @@ impl NodeLive {
             access: Access::default(),
             ahead_of_us: Vec::new(),
             strays: Vec::new(),
+            audit_problem: None,
         };
         let state = Mutex::new(State { health: Health::new(), sight });
         Self {
@@ -206,6 +209,14 @@ impl NodeLive {
         let mut state = self.state();
         let news = state.sight.strays != strays;
         state.sight.strays = strays;
+        news
+    }
+
+    /// Gives whether that is news.
+    pub(crate) fn set_audit_problem(&self, problem: Option<String>) -> bool {
+        let mut state = self.state();
+        let news = state.sight.audit_problem != problem;
+        state.sight.audit_problem = problem;
         news
     }
 

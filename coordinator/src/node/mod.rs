@@ -6,10 +6,12 @@
 //! node row ──┼► orders ◄── wake-up ──────────────────────────────────────┤
 //!            ├► accounts ◄─ wake-up ─────────────────────────────────────┤
 //!            ├► policy ◄─── wake-up ─────────────────────────────────────┤
-//!            └► identities ◄─ wake-up ───────────────────────────────────┘
+//!            ├► identities ◄─ wake-up ───────────────────────────────────┘
+//!            └► audit ──── long poll ─► audit rows, with how far they go
 //! ```
 
 mod accounts;
+mod audit;
 mod client;
 mod identities;
 pub(crate) mod live;
@@ -70,6 +72,7 @@ impl Drivers {
                 accounts::run(&reign, &live, &calls),
                 policy::run(&reign, &live, &calls),
                 identities::run(&reign, &live, &calls),
+                audit::run(&reign, &live, &calls),
             );
             drop(guard);
         };

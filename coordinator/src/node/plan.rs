@@ -62,6 +62,7 @@ pub(crate) fn order(held: &Held) -> Order {
         keys: container.keys.clone(),
         copy_pass: placement.role.pass(),
         origin: placement.origin.clone(),
+        guests: container.guests.clone(),
     }
 }
 

@@ -14,6 +14,7 @@
 //! decide anything: which node, which phase, whether to delete is for the pure modules.
 
 mod allowances;
+mod audit;
 mod authorities;
 mod backup;
 mod backups;
@@ -27,6 +28,7 @@ mod nodes;
 mod open;
 mod read;
 mod rows;
+mod shares;
 mod snapshots;
 mod write;
 
@@ -39,6 +41,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, watch};
 
+pub(crate) use audit::{AuditQuery, AuditRow};
 pub(crate) use authorities::{AuthorityRow, AuthorityState};
 pub use backup::BackupError;
 pub(crate) use backup::{Backup, RestoreError};
@@ -165,10 +168,13 @@ fn migrator() -> Migrator {
         one(10, "backup", include_str!("../../migrations/0010_backup.sql")),
         one(11, "policy", include_str!("../../migrations/0011_policy.sql")),
         one(12, "host_ca", include_str!("../../migrations/0012_host_ca.sql")),
+        one(13, "share_audit", include_str!("../../migrations/0013_share_audit.sql")),
         one(14, "lease", include_str!("../../migrations/0014_lease.sql")),
     ])
 }
 
+#[cfg(test)]
+mod people_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{
     Event, EventKind, Held, NodeRow, StoreError, events, failed,
     rows::{self, number, parsed},
+    shares,
 };
 use crate::placement::Resources;
 
@@ -21,7 +22,7 @@ macro_rules! held {
     ($rest:literal) => {
         concat!(
             "SELECT c.id, c.owner, c.image_alias, c.keys, c.pinned, c.protected, c.request_id, c.request_hash, c.created_at, c.generation_floor, ",
-            "c.labels, ",
+            "c.labels, c.guests, ",
             "p.node, p.desired, p.generation, p.spec, p.cpu_millis, p.memory_bytes, p.disk_bytes, p.address, ",
             "p.observed, p.observed_generation, p.ever_ran, p.access_revision, p.request_id AS change_request, ",
             "p.role, p.copy_pass, p.drift, p.licence, p.origin, p.undo, m.phase AS move_phase, m.source AS move_source, m.target AS move_target, ",
@@ -177,12 +178,12 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
 
     /// The full set of accounts, and the revision it has: one statement, so they belong together.
     pub(crate) async fn accounts(&mut self) -> Result<(AccessRevision, Vec<Account>), StoreError> {
-        let sql = "SELECT f.access_revision, c.owner, c.keys, p.address FROM fleet f \
+        let sql = "SELECT f.access_revision, c.owner, c.keys, c.guests, p.address FROM fleet f \
                    LEFT JOIN placement p ON p.desired <> 'absent' AND p.role = 'home' \
                    LEFT JOIN container c ON c.id = p.container_id ORDER BY c.owner";
         let found = sqlx::query(sql).fetch_all(&mut *self.0).await.map_err(failed("listing accounts"))?;
         let mut revision = AccessRevision(0);
-        let mut accounts = Vec::with_capacity(found.len());
+        let mut homes = Vec::with_capacity(found.len());
         for row in &found {
             revision = AccessRevision(number(row, "access_revision")?);
             let owner: Option<String> = row.try_get("owner").map_err(failed("reading an account"))?;
@@ -190,13 +191,15 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
                 continue;
             }
             let keys: containarium_proto::keys::KeySet = rows::json(row, "keys")?;
-            accounts.push(Account {
+            let account = Account {
                 username: parsed(row, "owner")?,
                 ssh_keys: keys.to_lines(),
                 permit: Some(parsed(row, "address")?),
-            });
+                shared: Vec::new(),
+            };
+            homes.push((account, rows::json(row, "guests")?));
         }
-        Ok((revision, accounts))
+        Ok((revision, shares::with_shared(homes)))
     }
 
     /// Newest first; an empty subject means all.

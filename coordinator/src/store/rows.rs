@@ -9,7 +9,7 @@ use containarium_proto::{
     keys::KeySet,
     labels::Labels,
     names::{NodeName, Username},
-    node::{CopyPass, Licence},
+    node::{CopyPass, Guest, Licence},
     spec::{Capacity, Desired, Image, Observed, Spec},
 };
 use ipnet::Ipv4Net;
@@ -95,6 +95,8 @@ pub(crate) struct ContainerRow {
     pub(crate) snapshots: Snapshotting,
     /// Owners whose containers may reach it, by name. Written by a statement of its own.
     pub(crate) allow_from: Vec<Username>,
+    /// Who else may use it, by name.
+    pub(crate) guests: Vec<Guest>,
 }
 
 /// What one node was told to hold, and what was last durably seen of it there.
@@ -301,6 +303,7 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
         lifetime: lifetimes::lifetime(row)?,
         snapshots: snapshots::snapshotting(row)?,
         allow_from: allowances::allow_from(row)?,
+        guests: json(row, "guests")?,
     };
     let change_request = match text(row, "change_request")?.as_str() {
         "" => None,

@@ -46,6 +46,7 @@ pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
         lifetime: Default::default(),
         snapshots: Default::default(),
         allow_from: Vec::new(),
+        guests: Vec::new(),
     };
     let placement = PlacementRow {
         container: id,

@@ -345,6 +345,32 @@ impl Agent for Service {
         Ok(Response::new(v1::ListUsagesResponse { usages: running.map(of).collect() }))
     }
 
+    async fn read_audit(&self, _: Request<v1::ReadAuditRequest>) -> Result<Response<v1::AuditBatch>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn list_sessions(
+        &self,
+        _: Request<v1::ListNodeSessionsRequest>,
+    ) -> Result<Response<v1::ListNodeSessionsResponse>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn end_sessions(
+        &self,
+        _: Request<v1::EndSessionsRequest>,
+    ) -> Result<Response<v1::EndSessionsResponse>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn list_bans(&self, _: Request<v1::ListBansRequest>) -> Result<Response<v1::Bans>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn unban(&self, _: Request<v1::UnbanRequest>) -> Result<Response<v1::UnbanResponse>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
         let (sender, order) =
             convert::order_from_wire(request.get_ref()).map_err(|e| Status::internal(e.to_string()))?;

@@ -43,7 +43,7 @@ need_root() { [[ $(id -u) == 0 ]] || fail_with $E_USAGE "must run as root"; }
 need_tools() {
   local tool
   for tool in /usr/libexec/incus/incusd incus lxcfs /usr/sbin/sshd tini nft jq bridge losetup unshare nsenter \
-    mkfs.btrfs dnsmasq ssh-keygen uuidgen; do
+    mkfs.btrfs dnsmasq ssh-keygen uuidgen fail2ban-server; do
     command -v "$tool" >/dev/null || fail_with $E_MISSING "$tool is missing: run deploy/packages/install first"
   done
   [[ $LAB_DIR != *[:,\ \\]* ]] || fail_with $E_MISSING "the checkout's path may not have ':', ',', '\\' or spaces: $LAB_REPO"

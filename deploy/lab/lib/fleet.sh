@@ -43,7 +43,7 @@ agent_start() {
     --certs-dir /etc/containarium/certs --state-dir /var/lib/containarium/agent --host linux \
     --incus-socket /var/lib/incus/unix.socket --storage-pool default --network incusbr0 \
     --image-dir /run/lab/images --boot-id-file /run/boot_id --metadata-server http://169.254.169.254 \
-    --backup-store file:///srv/containarium-backups --activity-every 5s
+    --backup-store file:///srv/containarium-backups --activity-every 5s --ssh-log /var/log/auth.log
 }
 pid_in_node_alive() { local pid; pid=$(cat "$1/run/lab/$2" 2>/dev/null) && [[ -d $1/proc/$pid ]]; }
 
@@ -143,7 +143,7 @@ table ip balancer {
   chain input {
     type filter hook input priority filter; policy drop;
     iif lo accept
-    tcp sport 22 accept
+    tcp sport { 22, $HEALTH_PORT } accept
   }
 }
 NFT

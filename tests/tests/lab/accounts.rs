@@ -68,6 +68,7 @@ fn accounts(key: &str) -> Vec<Account> {
         username: format!("burst-{number}").parse().unwrap(),
         ssh_keys: vec![key.to_owned()],
         permit: Some(Ipv4Addr::new(10, 100, 200, u8::try_from(number).unwrap())),
+        shared: Vec::new(),
     };
     (1..=USERS).map(one).collect()
 }

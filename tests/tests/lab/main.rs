@@ -19,6 +19,7 @@ mod many;
 mod moves;
 mod network;
 mod nodes;
+mod people;
 mod snapshots;
 mod spot;
 mod views;

@@ -35,6 +35,12 @@ pub(super) fn read(fleet: FleetId) -> Result<Accounts, HostError> {
     Ok(Accounts { ours: names(ours), foreign: names(foreign) })
 }
 
+/// Our accounts, with their numbers.
+pub(super) fn numbers(fleet: FleetId) -> Result<BTreeMap<String, u32>, HostError> {
+    let ours = passwd::entries()?.into_iter().filter(|entry| entry.is_of(fleet));
+    Ok(ours.map(|entry| (entry.name, entry.uid)).collect())
+}
+
 /// Makes the group of all proxy accounts; gives its number.
 pub(super) async fn ensure_group() -> Result<u32, HostError> {
     if let Some(gid) = group().await? {
@@ -61,21 +67,31 @@ fn home_of(name: &str) -> PathBuf {
     Path::new("/home").join(name)
 }
 
-/// One line per key; the container, by its name or its address, is the only place that the account may forward to. The
-/// name is what people use: it stays when the container moves.
+/// One line per key; the container and those that others share, by name or address, are all that the account may forward
+/// to. The name is what people use: it stays when the container moves.
 fn authorized_keys(account: &Account) -> String {
-    let name = account.username.container_name();
-    let options = match account.permit {
-        Some(address) => format!("restrict,port-forwarding,permitopen=\"{name}:22\",permitopen=\"{address}:22\""),
-        None => "restrict".to_owned(),
-    };
+    let own = account.permit.map(|address| (account.username.container_name(), address));
+    let shared = account.shared.iter().map(|permit| (permit.container.clone(), permit.address));
+    let mut options = "restrict".to_owned();
+    for (index, (name, address)) in own.into_iter().chain(shared).enumerate() {
+        let forwarding = if index == 0 { ",port-forwarding" } else { "" };
+        options += &format!("{forwarding},permitopen=\"{name}:22\",permitopen=\"{address}:22\"");
+    }
     account.ssh_keys.iter().map(|key| format!("{options} {key}\n")).collect()
 }
 
-/// Whether somebody who got in by `before` could go on using what `after` does not give.
+/// Whether somebody who got in by `before` could go on using what `after` does not give: a key, or a place to reach. A
+/// session may reach to its end what it could at its beginning, so more places end none, and fewer end all.
 fn takes_away(before: &str, after: &str) -> bool {
-    let after: BTreeSet<&str> = after.lines().collect();
-    before.lines().any(|line| !after.contains(line))
+    let after: BTreeMap<&str, BTreeSet<&str>> = after.lines().filter_map(options_of).collect();
+    let kept = |(key, may): (&str, BTreeSet<&str>)| after.get(key).is_some_and(|still| may.is_subset(still));
+    before.lines().any(|line| !options_of(line).is_some_and(kept))
+}
+
+/// A line's key, and its options.
+fn options_of(line: &str) -> Option<(&str, BTreeSet<&str>)> {
+    let (options, key) = line.split_once(' ')?;
+    Some((key, options.split(',').collect()))
 }
 
 /// Makes all of these accounts what they must be; each is tried, whatever becomes of the others.
@@ -205,6 +221,8 @@ async fn remove_home(entry: &passwd::Entry) -> Result<(), HostError> {
 
 #[cfg(test)]
 mod tests {
+    use containarium_proto::node::Permit;
+
     use super::*;
 
     const KEY: &str = "ssh-ed25519 AAAA alice@laptop";
@@ -214,6 +232,7 @@ mod tests {
             username: "alice".parse().unwrap(),
             ssh_keys: keys.iter().map(|key| (*key).to_owned()).collect(),
             permit: permit.map(|address| address.parse().unwrap()),
+            shared: Vec::new(),
         }
     }
 
@@ -225,6 +244,27 @@ mod tests {
              restrict,port-forwarding,permitopen=\"alice-container:22\",permitopen=\"10.100.1.5:22\" ssh-rsa BBBB\n"
         );
         assert_eq!(authorized_keys(&account(None, &[KEY])), "restrict ssh-ed25519 AAAA alice@laptop\n");
+    }
+
+    fn with_bobs(permit: Option<&str>) -> Account {
+        let bobs = Permit { container: "bob-container".to_owned(), address: [10, 100, 2, 7].into() };
+        Account { shared: vec![bobs], ..account(permit, &[KEY]) }
+    }
+
+    #[test]
+    fn what_is_shared_may_be_reached_beside_ones_own() {
+        let bobs = "permitopen=\"bob-container:22\",permitopen=\"10.100.2.7:22\"";
+        let own = "permitopen=\"alice-container:22\",permitopen=\"10.100.1.5:22\"";
+        let keys = |permit| authorized_keys(&with_bobs(permit));
+        assert_eq!(keys(Some("10.100.1.5")), format!("restrict,port-forwarding,{own},{bobs} {KEY}\n"));
+        assert_eq!(keys(None), format!("restrict,port-forwarding,{bobs} {KEY}\n"));
+    }
+
+    #[test]
+    fn a_share_that_ends_takes_away_and_one_that_begins_does_too_little_to_end_sessions() {
+        let (alone, with) = (account(Some("10.100.1.5"), &[KEY]), with_bobs(Some("10.100.1.5")));
+        assert!(takes_away(&authorized_keys(&with), &authorized_keys(&alone)));
+        assert!(!takes_away(&authorized_keys(&alone), &authorized_keys(&with)));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod accounts;
 mod activity;
 mod backups;
+mod bans;
+mod connections;
 mod copies;
 mod files;
 mod foreign;
@@ -12,7 +14,9 @@ mod image_import;
 mod images;
 mod incus;
 mod instances;
+mod journal;
 mod login;
+mod logs;
 mod machine;
 mod passwd;
 mod policy;
@@ -25,18 +29,17 @@ mod usage;
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
 };
 
 use containarium_proto::{
+    audit::{Bans, NodeSession},
     identity::{HostCertificate, HostIdentity},
     ids::{FleetId, Generation},
     image::ImageFiles,
-    keys::KeySet,
-    names::Username,
     node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     snapshots::{SnapshotName, Snapshots},
     spec::{Capacity, Fingerprint, Image},
@@ -52,8 +55,10 @@ use tokio::{
 use self::incus::Incus;
 use super::{
     AccountFailure, Accounts, Activity, Export, ExportBody, Host, HostError, Instance, Kept, Network, PolicyRules,
-    StopMode, shape::Place,
+    ReadLogs, StopMode, shape::Place,
 };
+
+pub use self::logs::SshLog;
 
 /// A container boots in a second; one of fifty that boot at once after a power cut, in a minute.
 const SSH: Duration = Duration::from_secs(120);
@@ -83,6 +88,12 @@ pub struct LinuxConfig {
     pub uids: RangeInclusive<u32>,
     /// Where this machine's own sshd answers.
     pub sshd: SocketAddr,
+    /// Where sshd writes what it did.
+    pub ssh_log: SshLog,
+    /// Where fail2ban writes what it did.
+    pub fail2ban_log: PathBuf,
+    /// Where fail2ban is asked.
+    pub fail2ban_socket: PathBuf,
 }
 
 /// This machine.
@@ -166,8 +177,8 @@ impl Host for LinuxHost {
         self.delete_instance(name).await
     }
 
-    async fn ensure_login(&self, name: &str, user: &Username, keys: &KeySet) -> Result<(), HostError> {
-        self.make_login(name, user, keys).await
+    async fn ensure_login(&self, order: &Order) -> Result<(), HostError> {
+        self.make_login(order).await
     }
 
     async fn stamp_login(&self, name: &str, hash: &str) -> Result<(), HostError> {
@@ -361,5 +372,25 @@ impl Host for LinuxHost {
         certificate: &HostCertificate,
     ) -> Result<HostIdentity, HostError> {
         self.write_certificate(of, certificate).await
+    }
+
+    async fn read_logs(&self, cursor: &str) -> Result<ReadLogs, HostError> {
+        self.read_on(cursor).await
+    }
+
+    async fn sessions(&self, fleet: FleetId) -> Result<Vec<NodeSession>, HostError> {
+        connections::list(fleet).await
+    }
+
+    async fn end_session(&self, fleet: FleetId, id: &str) -> Result<bool, HostError> {
+        connections::end(fleet, id).await
+    }
+
+    async fn bans(&self) -> Result<Bans, HostError> {
+        self.read_bans().await
+    }
+
+    async fn unban(&self, address: IpAddr) -> Result<bool, HostError> {
+        self.let_in(address).await
     }
 }

@@ -1,6 +1,6 @@
 //! This machine's account files, read and written as a whole: any number of accounts in two replacements of a file, under
-//! the lock that `useradd` and its kin take (lckpwdf). A tool per account reads and rewrites both files each time: 200
-//! accounts took it 30 times as long. It must never change a line that does not carry our stamp, nor lose one.
+//! the lock that `useradd` and its kin take (lckpwdf). A tool per account reads and rewrites both files each time: for
+//! 200 accounts 2 s to add and 2.5 s to delete on an idle disk, 13 s and 12 s on a busy one; as a whole, half a second with keys. It must never change a line that does not carry our stamp, nor lose one.
 //!
 //! ```text
 //! passwd   alice:x:20000:998:containarium-fleet=<id>:/home/alice:/usr/sbin/nologin

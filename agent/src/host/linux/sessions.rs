@@ -84,7 +84,8 @@ fn each_process(mut look: impl FnMut(Pid, u32, &Path)) -> Result<(), HostError> 
 }
 
 /// Titles that sshd gives its processes: `sshd: alice [priv]`, `sshd: alice@notty`; since OpenSSH 9.8 `sshd-session: `.
-fn served(title: &str) -> Option<&str> {
+/// Whose a process of sshd with this title is.
+pub(super) fn served(title: &str) -> Option<&str> {
     let rest = title.strip_prefix("sshd: ").or_else(|| title.strip_prefix("sshd-session: "))?;
     rest.split([' ', '@', '\0']).next()
 }

@@ -73,6 +73,7 @@ async fn ended(mut command: Command, text: &str, limit: Duration) -> Result<(i32
         .await
         .map_err(|_| HostError::transient(format!("{program}: not finished after {limit:?}")))?
         .map_err(|error| HostError::transient(format!("{program} cannot be run: {error}")))?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    let said = text(&output.stderr).replace('\n', "; ");
     Ok((output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned(), said))
 }

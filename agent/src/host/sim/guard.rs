@@ -43,7 +43,8 @@ impl SimHost {
             if others || memory.foreign.contains(name) {
                 return Err(HostError::permanent(format!("account {name} exists on this node and is not ours")));
             }
-            memory.accounts.insert(name.to_owned(), (fleet, account.clone()));
+            let before = memory.accounts.insert(name.to_owned(), (fleet, account.clone()));
+            memory.people.account_changed(before.as_ref().map(|(_, before)| before), account);
             Ok(())
         })
         .await
@@ -53,6 +54,7 @@ impl SimHost {
         self.effect(|memory| {
             if memory.accounts.get(username).is_some_and(|(owner, _)| *owner == fleet) {
                 memory.accounts.remove(username);
+                memory.people.end_of(username);
             }
             Ok(())
         })

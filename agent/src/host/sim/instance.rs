@@ -33,6 +33,8 @@ pub struct SimInstance {
     pub seen: Instance,
     /// Users inside, with their key lines.
     pub logins: BTreeMap<String, Vec<String>>,
+    /// Those of them that may become root.
+    pub sudoers: BTreeSet<String>,
     /// Starts since it was made.
     pub boots: u32,
     /// What its user has stored.
@@ -49,8 +51,8 @@ pub struct SimInstance {
 
 impl SimInstance {
     pub(super) fn new(seen: Instance, data: String) -> Self {
-        let (logins, offered, snapshots) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
-        Self { seen, logins, boots: 0, data, bulk: 0, offered, snapshots, sshd: SimSshd::default() }
+        let (logins, sudoers, offered, snapshots) = Default::default();
+        Self { seen, logins, sudoers, boots: 0, data, bulk: 0, offered, snapshots, sshd: SimSshd::default() }
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::{net::UnixListener, runtime::Runtime};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-use super::Cli;
+use super::{Cli, people::People};
 
 /// One thing that happens on a stream.
 pub(crate) enum Step<T = v1::Progress> {
@@ -91,6 +91,7 @@ pub(crate) struct State {
     pub(crate) snapshot_creates: Vec<v1::CreateSnapshotRequest>,
     pub(crate) snapshot_deletes: Vec<v1::DeleteSnapshotRequest>,
     pub(crate) snapshot_restores: Vec<v1::RestoreSnapshotRequest>,
+    pub(crate) people: People,
 }
 
 /// Listens on a socket of its own; dropping or stopping it breaks every connection, as a killed process would.
@@ -214,6 +215,7 @@ impl Fleet for Fake {
     type VerifyBackupStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type RestoreBackupStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type DeleteBackupStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type ShareContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type WatchContainersStream = BoxStream<'static, Result<v1::ListContainersResponse, Status>>;
     type WatchEventsStream = BoxStream<'static, Result<v1::WatchEventsResponse, Status>>;
 
@@ -325,7 +327,13 @@ impl Fleet for Fake {
         let listed = || state.containers.iter().find(|container| container.user == user);
         let found = state.info.as_ref().or_else(listed).cloned();
         let container = found.ok_or_else(|| Refusal::new(Reason::NotFound, format!("{user} has no machine")))?;
-        Ok(Response::new(v1::GetContainerResponse { container: Some(container), events: Vec::new() }))
+        let shared_with_owner =
+            state.containers.iter().flat_map(|c| c.shares.clone()).filter(|s| s.with == user).collect();
+        Ok(Response::new(v1::GetContainerResponse {
+            container: Some(container),
+            shared_with_owner,
+            ..Default::default()
+        }))
     }
 
     async fn set_power(&self, request: Request<v1::SetPowerRequest>) -> Result<Response<Self::SetPowerStream>, Status> {
@@ -600,5 +608,48 @@ impl Fleet for Fake {
         let node = node.clone();
         state.configures.push(request);
         Ok(Response::new(node))
+    }
+
+    async fn share_container(
+        &self,
+        request: Request<v1::ShareContainerRequest>,
+    ) -> Result<Response<Self::ShareContainerStream>, Status> {
+        let last = self.open()?.people.share(request.into_inner());
+        Ok(Response::new(played(vec![Step::say(last)])))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<v1::ListSessionsRequest>,
+    ) -> Result<Response<v1::ListSessionsResponse>, Status> {
+        Ok(Response::new(self.open()?.people.sessions(request.get_ref())))
+    }
+
+    async fn kill_sessions(
+        &self,
+        request: Request<v1::KillSessionsRequest>,
+    ) -> Result<Response<v1::KillSessionsResponse>, Status> {
+        Ok(Response::new(self.open()?.people.kill(request.into_inner())))
+    }
+
+    async fn list_audit(
+        &self,
+        request: Request<v1::ListAuditRequest>,
+    ) -> Result<Response<v1::ListAuditResponse>, Status> {
+        Ok(Response::new(self.open()?.people.audit(request.into_inner())))
+    }
+
+    async fn get_security(
+        &self,
+        _: Request<v1::GetSecurityRequest>,
+    ) -> Result<Response<v1::GetSecurityResponse>, Status> {
+        Ok(Response::new(self.open()?.people.security()))
+    }
+
+    async fn unban_address(
+        &self,
+        request: Request<v1::UnbanAddressRequest>,
+    ) -> Result<Response<v1::UnbanAddressResponse>, Status> {
+        Ok(Response::new(self.open()?.people.unban(request.into_inner())))
     }
 }

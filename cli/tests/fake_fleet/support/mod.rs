@@ -2,6 +2,7 @@
 
 mod cli;
 mod coordinator;
+mod people;
 
 use std::{
     thread,
