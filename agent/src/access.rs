@@ -32,12 +32,12 @@ impl<H: Host> Access<H> {
         Self { host, ledger, standing, newest: Mutex::default() }
     }
 
-    /// Makes the accounts exactly these. Every account is tried, whatever became of the others.
+    /// Makes the accounts exactly these; those of `keep` stay as they are. Every account is tried, whatever became of the others.
     pub(crate) async fn sync(
         &self,
         fleet: FleetId,
         revision: AccessRevision,
-        accounts: &[Account],
+        (accounts, keep): (&[Account], &[String]),
     ) -> Result<Vec<Failure>, Status> {
         let mut newest = self.newest.lock().await;
         if revision < *newest {
@@ -45,7 +45,7 @@ impl<H: Host> Access<H> {
         }
         *newest = revision;
         self.standing.access_told();
-        let failures = match self.write(fleet, accounts).await {
+        let failures = match self.write(fleet, accounts, keep).await {
             Ok(failures) => failures,
             Err(error) => vec![("*".to_owned(), error.message)],
         };
@@ -62,11 +62,12 @@ impl<H: Host> Access<H> {
         Ok(failures)
     }
 
-    async fn write(&self, fleet: FleetId, accounts: &[Account]) -> Result<Vec<Failure>, HostError> {
+    async fn write(&self, fleet: FleetId, accounts: &[Account], keep: &[String]) -> Result<Vec<Failure>, HostError> {
         self.host.ensure_access_rules().await?;
         self.host.ensure_names(accounts).await?;
         let there = self.host.accounts(fleet).await?;
-        let wanted: BTreeSet<&str> = accounts.iter().map(|account| account.username.as_str()).collect();
+        let wanted = accounts.iter().map(|account| account.username.as_str());
+        let wanted: BTreeSet<&str> = wanted.chain(keep.iter().map(String::as_str)).collect();
         // Removals first: who must not get in any more matters more than who may.
         let gone = there.ours.into_iter().filter(|name| !wanted.contains(name.as_str())).collect();
         let removed = self.host.remove_accounts(fleet, &gone).await;

@@ -478,6 +478,7 @@ fn report(id: &ContainerId, entry: &Entry) -> ContainerReport {
         observed: entry.observed.clone(),
         drift: entry.drift.clone(),
         idle_since: entry.idle_since.map(unix_millis),
+        claim: Some((entry.order.owner.clone(), entry.order.address)),
     }
 }
 

@@ -239,9 +239,18 @@ impl<H: Host> Agent for Service<H> {
         let accounts: Vec<Account> =
             request.accounts.iter().map(convert::account_from_wire).collect::<Result<_, _>>().map_err(invalid)?;
         self.membership.admit(sender).await?;
-        let failures = self.access.sync(sender.fleet, AccessRevision(request.revision), &accounts).await?;
+        let failures =
+            self.access.sync(sender.fleet, AccessRevision(request.revision), (&accounts, &request.keep)).await?;
         let failures = failures.into_iter().map(|(username, error)| v1::AccountFailure { username, error }).collect();
         Ok(Response::new(v1::AccessReport { revision: request.revision, failures }))
+    }
+
+    async fn get_order(&self, request: Request<v1::GetOrderRequest>) -> Result<Response<v1::ApplyRequest>, Status> {
+        let request = request.into_inner();
+        let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
+        let id: ContainerId = request.container_id.parse().map_err(invalid)?;
+        self.membership.admit(sender).await?;
+        Ok(Response::new(convert::order_to_wire(sender, &self.ordered(id)?)))
     }
 
     async fn write_backup(

@@ -323,6 +323,7 @@ fn accounts_become_exactly_the_set_and_strangers_stay() {
             sender: Some(convert::sender_to_wire(node.sender(1))),
             revision,
             accounts,
+            keep: Vec::new(),
         };
         let two = vec![account("alice", "10.100.1.2"), account("bob", "10.100.2.2")];
         assert!(client.sync_access(sync(1, two)).await.unwrap().into_inner().failures.is_empty());

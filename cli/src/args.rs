@@ -49,7 +49,8 @@ pub struct Args {
 /// Options of every command.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Global {
-    /// The coordinator: https://HOST:PORT, or unix:///PATH for root on its own machine.
+    /// The coordinator: https://HOST:PORT, or unix:///PATH for root on its own machine. Several, separated by commas: any
+    /// of them that answers.
     #[arg(long, env = "CONTAINARIUM_SERVER", global = true)]
     pub server: Option<String>,
     /// Folder with ca.crt, client.crt and client.key.

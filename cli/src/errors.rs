@@ -109,7 +109,9 @@ pub(crate) fn never_connected(status: &Status) -> bool {
         return false;
     }
     let text = chain(status);
-    ["refused", "dns error", "unreachable", "No such file", "tcp connect"].iter().any(|word| text.contains(word))
+    // The last is what a connection says that did not come about in time; a call says "Timeout expired".
+    let words = ["refused", "dns error", "unreachable", "No such file", "tcp connect", "deadline has elapsed"];
+    words.iter().any(|word| text.contains(word))
 }
 
 /// A call to `server` that failed.

@@ -5,6 +5,7 @@ mod access;
 pub mod args;
 mod client;
 mod commands;
+mod endpoints;
 mod errors;
 mod files;
 mod live;

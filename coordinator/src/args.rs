@@ -1,8 +1,14 @@
-//! Flags and their environment variables, as a [`Config`]. Nothing is opened or checked beyond its form here.
+//! Flags and their environment variables, as a [`Config`]. Nothing is opened but the file with the database's address,
+//! and nothing checked beyond its form.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+mod ha;
 
-use clap::Parser;
+use std::{ffi::OsStr, net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
+
+use clap::{
+    Arg, CommandFactory, FromArgMatches, Parser, Subcommand, builder::TypedValueParser, error::ErrorKind,
+    parser::ValueSource,
+};
 use containarium_proto::{
     cpu::Cpu,
     factor::Factor,
@@ -13,12 +19,18 @@ use containarium_proto::{
 
 use ipnet::Ipv4Net;
 
-use crate::config::{Config, Defaults, Lifetimes, MOST_CONTAINERS, Overcommit, Timings};
+use crate::{
+    config::{Config, Defaults, Lifetimes, Limits, MOST_CONTAINERS, Overcommit, Timings},
+    database::{DatabaseUrl, DatabaseUrlError},
+};
 
 /// Coordinator of a containarium fleet: places containers on jump servers and keeps them so.
 #[derive(Debug, Parser)]
 #[command(name = "containarium-coordinator", version = containarium_proto::VERSION)]
 pub struct Args {
+    /// Without it: run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Address and port for operators' machines (mTLS).
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_LISTEN", default_value = "0.0.0.0:7443")]
     listen: SocketAddr,
@@ -34,9 +46,14 @@ pub struct Args {
     /// What users put after ssh -J: the load balancer's name or address.
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_JUMP_ADDRESS")]
     jump_address: Option<String>,
-    /// Another database than the one in the state folder: sqlite://PATH?mode=rwc.
-    #[arg(long, env = "CONTAINARIUM_COORDINATOR_DATABASE")]
-    database: Option<String>,
+    /// Another database than the one in the state folder: postgres://USER@HOST/DATABASE?sslmode=verify-full or
+    /// sqlite://PATH?mode=rwc. A password belongs into --database-file, the variable or ~/.pgpass.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_DATABASE", hide_env_values = true, value_parser = DatabaseParser)]
+    database: Option<DatabaseUrl>,
+    /// File that holds such an address, with its password, readable by nobody else.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_DATABASE_FILE", conflicts_with = "database", value_name = "FILE",
+          value_parser = database_file)]
+    database_file: Option<DatabaseUrl>,
     /// CPU of a container whose create does not say.
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_DEFAULT_CPU", default_value = "2")]
     default_cpu: Cpu,
@@ -70,6 +87,8 @@ pub struct Args {
     /// How long a container is kept, stopped, after its time to live.
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_TTL_GRACE", default_value = "24h", value_parser = grace)]
     ttl_grace: Duration,
+    #[command(flatten)]
+    ha: ha::HaArgs,
     /// How long an hour of a schedule of snapshots lasts: to see one work without waiting for it.
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_SNAPSHOT_HOUR", default_value = "1h", hide = true,
           value_parser = humantime::parse_duration)]
@@ -95,7 +114,41 @@ pub struct Args {
     pub log_format: LogFormat,
 }
 
+/// What to do beside running.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write the fleet's state to a file, also while a coordinator runs.
+    Backup {
+        /// Replaced if it exists.
+        file: PathBuf,
+    },
+    /// Replace the database's content by a backup. Stop the coordinator first; on a shared database another may go on.
+    Restore {
+        /// As `backup` writes it.
+        file: PathBuf,
+        /// Also over a fleet that is there.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
 impl Args {
+    /// This process' own. A password on the command line can be read by everybody on the machine: it is refused.
+    ///
+    /// # Errors
+    /// As clap says it; also what `--help` prints.
+    pub fn from_command_line() -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches()?;
+        let given = matches.value_source("database") == Some(ValueSource::CommandLine);
+        let args = Self::from_arg_matches(&matches)?;
+        if given && args.database.as_ref().is_some_and(DatabaseUrl::has_password) {
+            let why = "--database shows its password to everybody on this machine: put the address into a file for \
+                       --database-file, or the password into ~/.pgpass";
+            return Err(Self::command().error(ErrorKind::InvalidValue, why));
+        }
+        Ok(args)
+    }
+
     /// The configuration they mean.
     #[must_use]
     pub fn into_config(self) -> Config {
@@ -103,7 +156,7 @@ impl Args {
             listen: self.listen,
             socket: self.socket,
             state_dir: self.state_dir,
-            database: self.database,
+            database: self.database.or(self.database_file),
             certs_dir: self.certs_dir,
             jump_address: self.jump_address,
             defaults: Defaults {
@@ -120,6 +173,8 @@ impl Args {
                 headroom_memory: self.headroom_memory,
                 headroom_disk: self.headroom_disk,
             },
+            ha: self.ha.into_config(),
+            limits: Limits::default(),
             timings: Timings { lifetimes_every: self.lifetimes_every, ..Timings::default() },
             closed_networks: self.closed_network,
             lifetimes: Lifetimes {
@@ -132,6 +187,30 @@ impl Args {
             audit_retention: self.audit_retention,
         }
     }
+}
+
+/// As the type parses, but what is wrong is not repeated: it may hold a password, and errors end in logs.
+#[derive(Clone)]
+struct DatabaseParser;
+
+impl TypedValueParser for DatabaseParser {
+    type Value = DatabaseUrl;
+
+    fn parse_ref(&self, command: &clap::Command, _: Option<&Arg>, value: &OsStr) -> Result<DatabaseUrl, clap::Error> {
+        let parsed = value.to_str().ok_or(DatabaseUrlError::Form).and_then(str::parse);
+        let refuse = |error| command.clone().error(ErrorKind::InvalidValue, format!("--database: {error}"));
+        parsed.map_err(refuse)
+    }
+}
+
+fn database_file(path: &str) -> Result<DatabaseUrl, String> {
+    let mode = std::fs::metadata(path).map_err(|error| error.to_string())?.permissions().mode();
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let url: DatabaseUrl = text.parse().map_err(|error: DatabaseUrlError| error.to_string())?;
+    if url.has_password() && mode & 0o077 != 0 {
+        return Err(format!("others can read the password in it: chmod 600 {path}"));
+    }
+    Ok(url)
 }
 
 /// At least a minute: a container that stops and goes at once cannot be saved by anybody.
@@ -213,6 +292,21 @@ mod tests {
             let error = parse(bad).unwrap_err();
             assert!(error.contains(bad.split(' ').next().unwrap()), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn a_database_comes_from_a_file_that_only_we_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("database");
+        std::fs::write(&path, "postgres://fleet:hush@localhost/fleet\n").unwrap();
+        let line = format!("--database-file {}", path.display());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(parse(&line).unwrap_err().contains("chmod 600"));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(parse(&line).unwrap().database.unwrap().is_postgres());
+        assert!(parse(&format!("{line} --database sqlite:///x")).is_err());
+        let error = parse("--database postgres://fleet:hush@db.example/fleet").unwrap_err();
+        assert!(error.contains("sslmode") && !error.contains("hush"), "{error}");
     }
 
     #[test]

@@ -313,7 +313,8 @@ async fn one_coordinator_per_state_folder_and_a_newer_term_ends_the_older() {
 
     let database = format!("sqlite://{}?mode=rw", fleet.dir.path().join("state/fleet.db").display());
     let mut other = config(fleet.dir.path());
-    (other.state_dir, other.socket, other.database) = (fleet.dir.path().join("other"), None, Some(database));
+    (other.state_dir, other.socket, other.database) =
+        (fleet.dir.path().join("other"), None, Some(database.parse().unwrap()));
     let mut second = start(other).await;
     let refused = fleet.create("alice").await;
     assert_eq!(refused.refusal().reason, Reason::NotReady, "{refused:?}");

@@ -241,6 +241,7 @@ pub fn container_report_from_wire(report: &v1::ContainerReport) -> Result<Contai
         observed,
         drift: report.drift.clone(),
         idle_since: Some(report.idle_since_unix_millis).filter(|at| *at > 0),
+        claim: report.owner.parse().ok().zip(report.address.parse().ok()),
     })
 }
 
@@ -255,6 +256,9 @@ pub fn container_report_to_wire(report: &ContainerReport) -> v1::ContainerReport
         idle_since_unix_millis: report.idle_since.unwrap_or_default(),
         ..Default::default()
     };
+    if let Some((owner, address)) = &report.claim {
+        (wire.owner, wire.address) = (owner.to_string(), address.to_string());
+    }
     let observed = match &report.observed {
         Observed::Unknown => v1::Observed::Unspecified,
         Observed::Absent => v1::Observed::Absent,

@@ -108,6 +108,9 @@ impl fmt::Debug for CopyOffer {
     }
 }
 
+/// Beside a refusal of an older term: the latest that the node has seen.
+pub const SEEN_TERM: &str = "containarium-seen-term";
+
 /// What a node says of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerReport {
@@ -123,6 +126,8 @@ pub struct ContainerReport {
     pub drift: Vec<String>,
     /// Unix milliseconds since which it has not been used; none: it is in use, or not known.
     pub idle_since: Option<i64>,
+    /// Whose it is, and where it is reached; none: an agent that does not say.
+    pub claim: Option<(Username, Ipv4Addr)>,
 }
 
 /// What an order may do beyond its content, until it has been carried out.

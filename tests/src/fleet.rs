@@ -3,11 +3,13 @@
 //! kill -9 does. Blocking calls, so that scenarios read as sentences.
 
 mod backups;
+pub mod ha;
 mod identities;
 mod images;
 mod lifetimes;
 mod nodes;
 mod policy;
+mod restoring;
 mod snapshots;
 
 use std::{
@@ -18,7 +20,7 @@ use std::{
 };
 
 use containarium_agent::host::sim::SimHost;
-use containarium_coordinator::{Config, CoordinatorError, Defaults, Overcommit, Timings};
+use containarium_coordinator::{Config, CoordinatorError, Defaults, Limits, Overcommit, Timings};
 use containarium_proto::{
     error::Refusal,
     pki::{CertsDir, GenerateOptions, generate},
@@ -89,6 +91,31 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Tests poll.
+pub const UNLIMITED: Limits = Limits { per_second: 1_000_000, burst: 1_000_000, at_once: 10_000 };
+
+/// Waits and deadlines that suit a loopback interface.
+#[must_use]
+pub fn timings() -> Timings {
+    Timings {
+        observe_wait: Duration::from_millis(300),
+        connect_timeout: Duration::from_millis(500),
+        rpc_deadline: Duration::from_secs(2),
+        access_deadline: Duration::from_secs(5),
+        retry_min: Duration::from_millis(30),
+        retry_max: Duration::from_millis(200),
+        offline_after: Duration::from_millis(500),
+        first_round: Duration::from_secs(5),
+        pending_after: Duration::from_secs(20),
+        stream_limit: Duration::from_secs(120),
+        image_patience: Duration::from_millis(100),
+        lifetimes_every: Duration::from_millis(100),
+        delete_settle: Duration::from_millis(300),
+        snapshots_every: Duration::from_millis(50),
+        ..Timings::default()
+    }
+}
+
 /// A simulated fleet.
 #[derive(Debug)]
 pub struct Fleet {
@@ -111,6 +138,23 @@ impl Fleet {
     /// They do not come up.
     #[must_use]
     pub fn of(hosts: Vec<SimHost>) -> Self {
+        let mut fleet = Self::of_agents(hosts);
+        fleet.start_coordinator();
+        for node in &fleet.nodes {
+            fleet.add_node(&node.name, node.address);
+        }
+        fleet
+    }
+
+    /// Makes a node known and waits for it.
+    fn add_node(&self, name: &str, address: SocketAddr) {
+        let request = v1::AddNodeRequest { name: name.to_owned(), address: address.to_string() };
+        self.caller.block_on(self.client().add_node(request)).expect("the node is added");
+        self.until_node(name, v1::Availability::Online);
+    }
+
+    /// These hosts with their agents, and nobody who leads them.
+    fn of_agents(hosts: Vec<SimHost>) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let names: Vec<String> = (1..=hosts.len()).map(|i| format!("jump-{i}")).collect();
         generate(&GenerateOptions {
@@ -139,12 +183,6 @@ impl Fleet {
             Self { nodes, dir, address: nowhere, coordinator, has_store: true, caller, host_certificate_validity };
         for index in 0..fleet.nodes.len() {
             fleet.start_agent(index);
-        }
-        fleet.start_coordinator();
-        for node in &fleet.nodes {
-            let request = v1::AddNodeRequest { name: node.name.clone(), address: node.address.to_string() };
-            fleet.caller.block_on(fleet.client().add_node(request)).expect("the node is added");
-            fleet.until_node(&node.name, v1::Availability::Online);
         }
         fleet
     }
@@ -224,12 +262,8 @@ impl Fleet {
         self.nodes[index].agent = None;
     }
 
-    /// Starts the coordinator on the port it had before.
-    ///
-    /// # Panics
-    /// It does not start.
-    pub fn start_coordinator(&mut self) {
-        let config = Config {
+    fn coordinator_config(&self) -> Config {
+        Config {
             closed_networks: Vec::new(),
             listen: self.address,
             socket: None,
@@ -239,27 +273,21 @@ impl Fleet {
             jump_address: Some("jump.example".into()),
             defaults: Defaults::default(),
             overcommit: Overcommit::default(),
-            timings: Timings {
-                observe_wait: Duration::from_millis(300),
-                connect_timeout: Duration::from_millis(500),
-                rpc_deadline: Duration::from_secs(2),
-                access_deadline: Duration::from_secs(5),
-                retry_min: Duration::from_millis(30),
-                retry_max: Duration::from_millis(200),
-                offline_after: Duration::from_millis(500),
-                first_round: Duration::from_secs(5),
-                pending_after: Duration::from_secs(20),
-                stream_limit: Duration::from_secs(120),
-                image_patience: Duration::from_millis(100),
-                lifetimes_every: Duration::from_millis(100),
-                delete_settle: Duration::from_millis(300),
-                snapshots_every: Duration::from_millis(50),
-                host_certificate_validity: self.host_certificate_validity,
-            },
-            lifetimes: lifetimes::short(),
+            timings: Timings { host_certificate_validity: self.host_certificate_validity, ..timings() },
             snapshot_hour: snapshots::HOUR,
             audit_retention: Duration::from_secs(90 * 86400),
-        };
+            lifetimes: lifetimes::short(),
+            ha: Default::default(),
+            limits: UNLIMITED,
+        }
+    }
+
+    /// Starts the coordinator on the port it had before.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn start_coordinator(&mut self) {
+        let config = self.coordinator_config();
         let started = Instant::now();
         loop {
             let process = Process::new();
@@ -304,9 +332,13 @@ impl Fleet {
     /// The certificates were removed.
     #[must_use]
     pub fn client(&self) -> FleetClient<Channel> {
+        self.client_of(self.address)
+    }
+
+    fn client_of(&self, address: SocketAddr) -> FleetClient<Channel> {
         let _inside = self.caller.enter();
         let tls = CertsDir::new(self.path("certs")).client_to_coordinator().expect("certificates");
-        let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap().tls_config(tls).unwrap();
+        let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls).unwrap();
         FleetClient::new(endpoint.connect_lazy())
     }
 

@@ -11,4 +11,6 @@ pub mod lab;
 pub mod lab_check;
 pub mod metadata;
 mod people;
+pub mod postgres;
+pub mod proxy;
 mod views;

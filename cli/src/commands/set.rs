@@ -23,8 +23,8 @@ pub(crate) async fn run(client: &Client, format: Format, set: &Set) -> Result<()
         idle_stop_seconds: set.idle_stop.map(seconds),
         snapshots: convert::schedule_change_to_wire(&schedule_change(set.snapshots, set.keep)),
     };
-    let stream = client.stream(request, |mut fleet, request| async move { fleet.set_lifetime(request).await }).await;
-    let last = progress::to_the_end(client, stream).await?;
+    let last = progress::change(client, request, |mut fleet, request| async move { fleet.set_lifetime(request).await })
+        .await?;
     let container = list::needed(last.container.as_ref())?;
     output::print(format, &container, |_| people(&container))
 }

@@ -162,6 +162,11 @@ fn render_node(
     if !ahead.is_empty() {
         warnings.push(format!("knows newer orders than our database for {}: was it restored?", ahead.join(", ")));
     }
+    for stray in sight.into_iter().flat_map(|s| &s.strays) {
+        let (stray, node) = (&stray.name, &row.name);
+        warnings
+            .push(format!("{stray} is there, and the database does not know it: see 'containarium node adopt {node}'"));
+    }
     v1::Node {
         name: row.name.to_string(),
         address: row.address.clone(),

@@ -19,7 +19,20 @@ impl From<StoreError> for Refusal {
         match error {
             StoreError::NotLeader { .. } => Self::new(Reason::NotReady, "this coordinator no longer leads the fleet")
                 .hint("repeat the command: another coordinator answers"),
-            StoreError::Database { .. } | StoreError::Migrate(_) | StoreError::Corrupt { .. } => {
+            StoreError::Unknown(_) => {
+                tracing::error!(error = &error as &dyn Error, "a call does not know what became of it");
+                Self::new(Reason::NotReady, "the database went away during a write: whether it happened is not known")
+                    .hint("repeat the command: what was done already is not done twice")
+            }
+            outage if outage.is_outage() => {
+                tracing::error!(error = &outage as &dyn Error, "a call found no database");
+                Self::new(Reason::NotReady, "the coordinator cannot reach its database: nothing was changed")
+                    .hint("repeat the command in a moment; if it fails again, look at the database server")
+            }
+            StoreError::Database { .. }
+            | StoreError::Open { .. }
+            | StoreError::Migrate(_)
+            | StoreError::Corrupt { .. } => {
                 tracing::error!(error = &error as &dyn Error, "a call failed on the database");
                 Self::new(Reason::Internal, "the coordinator could not use its database: nothing was changed")
                     .hint("repeat the command; if it fails again, look at the coordinator's log and its disk")

@@ -11,7 +11,7 @@ use super::{
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
-    render, repair, resize, restore, sessions, share, snapshots, usage, view,
+    render, repair, resize, restore, sessions, share, snapshots, stray, usage, view,
     watch::{Places, WatchStream},
     watch_events::Followed,
 };
@@ -23,10 +23,10 @@ const DEFAULT_EVENTS: u32 = 50;
 /// Beside one container's own facts.
 const EVENTS_OF_ONE: u32 = 20;
 
-pub(super) struct FleetService {
-    pub(super) reign: Arc<Reign>,
-    pub(super) drivers: Arc<Drivers>,
-    pub(super) watches: Places,
+pub(crate) struct FleetService {
+    pub(crate) reign: Arc<Reign>,
+    pub(crate) drivers: Arc<Drivers>,
+    pub(crate) watches: Places,
 }
 
 #[tonic::async_trait]
@@ -267,7 +267,8 @@ impl v1::fleet_server::Fleet for FleetService {
         request: Request<v1::ListAdoptableRequest>,
     ) -> Result<Response<v1::ListAdoptableResponse>, Status> {
         let node = parse::node(&request.get_ref().node)?;
-        let instances = adopt::list(&self.reign, &self.drivers, &node).await?;
+        let foreign = adopt::list(&self.reign, &self.drivers, &node).await?;
+        let instances = stray::list(&self.reign, &node).into_iter().chain(foreign).collect();
         Ok(Response::new(v1::ListAdoptableResponse { instances }))
     }
 
@@ -276,6 +277,11 @@ impl v1::fleet_server::Fleet for FleetService {
         &self,
         request: Request<v1::AdoptInstanceRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
+        match stray::adopt(&self.reign, &self.drivers, request.get_ref()).await? {
+            stray::Outcome::NoStray => {}
+            stray::Outcome::Told(told) => return Ok(Response::new(progress::once(*told))),
+            stray::Outcome::Waiting(goal) => return Ok(Response::new(progress::follow(self.reign.clone(), goal))),
+        }
         let wanted = parse::adopt(request.get_ref())?;
         if request.get_ref().dry_run {
             let told = adopt::dry_run(&self.reign, &self.drivers, &wanted).await?;

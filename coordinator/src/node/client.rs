@@ -15,10 +15,13 @@ use containarium_proto::{
     audit::{AuditBatch, Bans, NodeSession},
     convert::{self, ConvertError},
     identity::{Host, HostCertificate},
-    ids::{AccessRevision, ContainerId, Generation},
+    ids::{AccessRevision, ContainerId, Generation, Term},
     image::ImageFiles,
     names::NodeName,
-    node::{Account, ContainerReport, CopyOffer, CopyPass, Foreign, NodeReport, Sender, Usage, UsageSample},
+    node::{
+        Account, ContainerReport, CopyOffer, CopyPass, Foreign, NodeReport, Order, SEEN_TERM, Sender, Usage,
+        UsageSample,
+    },
     pki::{CertsDir, PkiError},
     policy::NetworkPolicy,
     spec::{Fingerprint, Image},
@@ -57,6 +60,14 @@ pub(crate) enum CallError {
     Refused(Box<Status>),
     #[error("it answers what we do not understand: {0}")]
     Contract(#[from] ConvertError),
+}
+
+impl CallError {
+    /// A later term that the node has seen.
+    pub(crate) fn later_term(&self) -> Option<Term> {
+        let Self::Refused(status) = self else { return None };
+        status.metadata().get(SEEN_TERM)?.to_str().ok()?.parse().ok().map(Term)
+    }
 }
 
 /// The last cause says most: "tcp connect error" is `transport error`'s, "connection refused" is its own.
@@ -237,6 +248,15 @@ impl AgentClient {
         within(IMAGE_DEADLINE, wire.fetch_image(request)).await.map(drop)
     }
 
+    /// The order it holds for a container.
+    pub(crate) async fn held_order(&self, container: ContainerId) -> Result<Order, CallError> {
+        let sender = Some(convert::sender_to_wire(self.sender));
+        let request = v1::GetOrderRequest { sender, container_id: container.to_string() };
+        let mut wire = self.wire()?;
+        let answer = within(self.timings.rpc_deadline, wire.get_order(request)).await?;
+        Ok(convert::order_from_wire(&answer)?.1)
+    }
+
     /// Sends an image's bytes as they come; answers when it is there. Dropping it breaks it off.
     pub(crate) async fn receive_image(
         &self,
@@ -351,12 +371,13 @@ impl AgentClient {
     pub(crate) async fn sync_access(
         &self,
         revision: AccessRevision,
-        accounts: &[Account],
+        (accounts, keep): (&[Account], Vec<String>),
     ) -> Result<AccountFailures, CallError> {
         let request = v1::SyncAccessRequest {
             sender: Some(convert::sender_to_wire(self.sender)),
             revision: revision.0,
             accounts: accounts.iter().map(convert::account_to_wire).collect(),
+            keep,
         };
         let mut wire = self.wire()?;
         let report = within(self.timings.access_deadline, wire.sync_access(request)).await?;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -52,8 +53,18 @@ pub(crate) struct Sight {
     pub(crate) access: Access,
     /// Users of whose container the node knows a newer order than our database.
     pub(crate) ahead_of_us: Vec<String>,
+    /// Containers of ours at rest there that our database does not know, or knows to be elsewhere.
+    pub(crate) strays: Vec<Stray>,
     /// Why what its logs tell is not on record, for people.
     pub(crate) audit_problem: Option<String>,
+}
+
+/// A container of ours that the database has forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stray {
+    pub(crate) id: ContainerId,
+    pub(crate) name: String,
+    pub(crate) claim: Option<(Username, Ipv4Addr)>,
 }
 
 impl Sight {
@@ -118,6 +129,7 @@ impl NodeLive {
             containers: Arc::default(),
             access: Access::default(),
             ahead_of_us: Vec::new(),
+            strays: Vec::new(),
             audit_problem: None,
         };
         let state = Mutex::new(State { health: Health::new(), sight });
@@ -189,6 +201,14 @@ impl NodeLive {
         let mut state = self.state();
         let news = state.sight.ahead_of_us != users;
         state.sight.ahead_of_us = users;
+        news
+    }
+
+    /// Gives whether that is news.
+    pub(crate) fn set_strays(&self, strays: Vec<Stray>) -> bool {
+        let mut state = self.state();
+        let news = state.sight.strays != strays;
+        state.sight.strays = strays;
         news
     }
 

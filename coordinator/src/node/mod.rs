@@ -22,6 +22,7 @@ mod plan;
 mod policy;
 mod record;
 mod replace;
+mod restored;
 mod snapshots;
 
 use std::{

@@ -9,7 +9,7 @@ use super::{
     client::AgentClient,
     live::NodeLive,
     record::{self, Turn},
-    replace,
+    replace, restored,
 };
 use crate::{
     availability::Availability,
@@ -51,6 +51,9 @@ pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
                 }
             }
             Err(error) => {
+                if let Some(seen) = error.later_term() {
+                    reign.outrun_by(seen).await;
+                }
                 after = (String::new(), 0);
                 miss(reign, live, client, error.to_string()).await
             }
@@ -66,6 +69,11 @@ async fn take_in(reign: &Reign, live: &NodeLive, report: NodeReport) -> Result<(
     let turn =
         Turn { back: !sight.answers(), preempted: report.preempting && sight.availability != Availability::Preempting };
     record::report(reign, &live.name, &report, turn).await?;
+    if report.access_revision > sight.access.tried {
+        restored::catch_up_access(reign, report.access_revision).await?;
+    }
+    let rows = reign.store.reader().await?.on_node(&live.name).await?;
+    restored::note_strays(reign, live, &rows, &report.containers);
     note_repair(reign, live, &report).await?;
     live.publish(report);
     // Orders and accounts are planned anew from what the node says; both are no-ops when nothing is lacking.

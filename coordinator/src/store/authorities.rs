@@ -122,16 +122,19 @@ impl WriteTx {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
+    use crate::{
+        database::DatabaseUrl,
+        store::{Store, testing::claim},
+    };
 
     #[tokio::test]
     async fn a_fleet_gets_one_authority_and_keeps_it_and_its_signature() {
         let dir = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}?mode=rwc", dir.path().join("fleet.db").display());
+        let url = DatabaseUrl::sqlite(&dir.path().join("fleet.db"));
         let store = Store::open(&url).await.unwrap();
         let mut kept = None;
         for holder in ["first", "second"] {
-            let fence = store.take_lease(holder).await.unwrap();
+            let fence = store.take_lease(&claim(holder)).await.unwrap();
             let mut tx = store.write(&fence).await.unwrap();
             tx.ensure_authority().await.unwrap();
             tx.commit().await.unwrap();
@@ -150,9 +153,9 @@ mod tests {
     async fn a_change_of_authority_never_leaves_two_that_sign() {
         use AuthorityState::{Active, Last, Next};
         let dir = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}?mode=rwc", dir.path().join("fleet.db").display());
+        let url = DatabaseUrl::sqlite(&dir.path().join("fleet.db"));
         let store = Store::open(&url).await.unwrap();
-        let fence = store.take_lease("one").await.unwrap();
+        let fence = store.take_lease(&claim("one")).await.unwrap();
         let mut tx = store.write(&fence).await.unwrap();
         tx.ensure_authority().await.unwrap();
         assert!(tx.reader().authorities().await.unwrap().len() == 1);

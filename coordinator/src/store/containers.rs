@@ -38,6 +38,13 @@ impl WriteTx {
         Ok(AccessRevision(revision.cast_unsigned()))
     }
 
+    /// The next revision is above one that a node has seen.
+    pub(crate) async fn raise_access(&mut self, seen: AccessRevision) -> Result<(), StoreError> {
+        let sql = "UPDATE fleet SET access_revision = $1 WHERE access_revision < $1";
+        let raised = sqlx::query(sql).bind(seen.next().0.cast_signed()).execute(self.connection()).await;
+        raised.map(drop).map_err(failed("raising the access revision"))
+    }
+
     pub(crate) async fn insert_container(&mut self, container: &ContainerRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO container (id, owner, name, image_alias, keys, pinned, protected, request_id, \
                    request_hash, created_at, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";

@@ -61,6 +61,7 @@ kinds! {
     ContainerRepairing = "container.repairing",
     ContainerRepaired = "container.repaired",
     ContainerAdopted = "container.adopted",
+    ContainerRecalled = "container.recalled",
     ContainerDeleting = "container.deleting",
     ContainerDeleted = "container.deleted",
     ContainerRestoring = "container.restoring",

@@ -1,12 +1,13 @@
 use containarium_proto::{audit::AuditKind, keys::KeySet, names::NodeName, node::Guest};
 
 use super::{testing::held, *};
+use crate::database::DatabaseUrl;
 
 async fn db() -> (Store, Fence, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}?mode=rwc", dir.path().join("fleet.db").display());
+    let url = DatabaseUrl::sqlite(&dir.path().join("fleet.db"));
     let store = Store::open(&url).await.unwrap();
-    let fence = store.take_lease("one").await.unwrap();
+    let fence = store.take_lease(&testing::claim("one")).await.unwrap();
     let mut tx = store.write(&fence).await.unwrap();
     tx.insert_node(&node(), "10.0.0.1:1").await.unwrap();
     tx.commit().await.unwrap();

@@ -1,11 +1,11 @@
 //! Rows for tests.
 
 use containarium_proto::{
-    ids::{AccessRevision, ContainerId, Generation, RequestId},
+    ids::{AccessRevision, ContainerId, Generation, RequestId, Term},
     spec::{Desired, Observed, Spec},
 };
 
-use super::{ContainerRow, Held, NodeRow, PlacementRow, Policy, Role};
+use super::{ContainerRow, Held, LeaseClaim, NodeRow, PlacementRow, Policy, Role};
 use crate::{config::Defaults, placement::Resources};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPsgqJhcX8Ui+7ZCtnqBF7JhDZ1FE6w2fIV6rJjWTlD test";
@@ -75,4 +75,9 @@ pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
         undo: None,
     };
     Held { container, placement, moving: None }
+}
+
+/// Of somebody who would lead.
+pub(crate) fn claim(holder: &str) -> LeaseClaim {
+    LeaseClaim { holder: holder.to_owned(), address: String::new(), seen: Term(0) }
 }

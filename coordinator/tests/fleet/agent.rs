@@ -228,6 +228,10 @@ struct Service(Arc<Node>);
 
 #[tonic::async_trait]
 impl Agent for Service {
+    async fn get_order(&self, request: Request<v1::GetOrderRequest>) -> Result<Response<v1::ApplyRequest>, Status> {
+        Err(Status::not_found(request.into_inner().container_id))
+    }
+
     async fn sync_policy(
         &self,
         request: Request<v1::SyncPolicyRequest>,

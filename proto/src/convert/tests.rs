@@ -80,6 +80,7 @@ fn every_observation_survives_the_wire() {
             observed,
             drift: vec!["limits.memory is 1, ordered 2".into()],
             idle_since,
+            claim: Some(("a".parse().unwrap(), [10, 0, 0, 2].into())),
         };
         assert_eq!(container_report_from_wire(&container_report_to_wire(&report)).unwrap(), report);
     }

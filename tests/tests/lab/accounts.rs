@@ -29,6 +29,7 @@ async fn sync(lab: &Lab, node: &str, accounts: &[Account], sender: Sender) -> Re
         .tls_config(certs.coordinator_to_agent(&node.parse()?)?)?;
     let mut agent = AgentClient::new(endpoint.connect().await?);
     let request = v1::SyncAccessRequest {
+        keep: Vec::new(),
         sender: Some(convert::sender_to_wire(sender)),
         revision: 0,
         accounts: accounts.iter().map(convert::account_to_wire).collect(),
