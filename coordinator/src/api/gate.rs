@@ -42,7 +42,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 const KEEPALIVE: Duration = Duration::from_secs(2);
 /// As tonic's own limit; keys of one user are far below it.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
-const READS: [&str; 9] = [
+const READS: [&str; 12] = [
     "ListContainers",
     "GetContainer",
     "ListNodes",
@@ -50,6 +50,9 @@ const READS: [&str; 9] = [
     "ListImages",
     "ListEvents",
     "GetFleet",
+    "ListBackups",
+    "ListAudit",
+    "ListSshAuthorities",
     "WatchContainers",
     "WatchEvents",
 ];
