@@ -28,12 +28,16 @@ struct Files<'a> {
 
 impl<'a> Files<'a> {
     fn export(lab: &'a Lab, dir: &Path, person: &Person) -> Result<Self> {
-        let (config, known) = (dir.join(format!("{}.conf", person.name)), dir.join("known_hosts"));
+        Self::export_through(lab, dir, person, lab.var("LAB_BALANCER"))
+    }
+
+    /// The same, through one server's own address: without its agent the balancer leads nobody there.
+    fn export_through(lab: &'a Lab, dir: &Path, person: &Person, jump: &str) -> Result<Self> {
+        let (config, known) = (dir.join(format!("{}-{jump}.conf", person.name)), dir.join("known_hosts"));
         let text = |path: &Path| path.display().to_string();
-        let key = text(&person.key);
-        let export =
-            ["export", &person.name, "--key", &key, "--output", &text(&config), "--known-hosts", &text(&known)];
-        lab.cli(&export)?.ok()?;
+        let (key, output, known) = (text(&person.key), text(&config), text(&known));
+        let files = ["--key", &key, "--output", &output, "--known-hosts", &known, "--jump-ip", jump];
+        lab.cli(&[["export", person.name.as_str()].as_slice(), &files].concat())?.ok()?;
         Ok(Self { lab, config, name: person.name.clone() })
     }
 
@@ -157,11 +161,15 @@ fn a_server_with_a_key_that_the_fleet_did_not_sign_is_refused() {
              ssh-keygen -q -s /tmp/ca -h -I x -n {stolen_names} ssh_host_ed25519_key.pub && \
              mv ssh_host_ed25519_key-cert.pub containarium-host-cert.pub && rm -f /tmp/ca*"
         );
+        let address =
+            lab.on("jump-2", "ip -4 -o address show dev eth0 | sed 's/.*inet \\([0-9.]*\\).*/\\1/'")?.ok()?.out;
+        let straight = Files::export_through(lab, dir.path(), &alice, &address)?;
+        assert_eq!(straight.via(client)?, "jump-2");
         lab.on("jump-2", STOP_AGENT)?.ok()?;
         for (what, change) in [("an unsigned key", NEW_KEY.to_owned()), ("another authority's certificate", forged)] {
             lab.on("jump-2", &format!("{change} && {RELOAD}"))?.ok()?;
             let refused = eventually("sshd shows its new key, and is refused", PATIENCE, || {
-                let said = files.ssh(client, "true")?;
+                let said = straight.ssh(client, "true")?;
                 Ok(said.err.contains("Host key verification failed").then_some(said))
             })?;
             println!("{what}: exit {}: {}", refused.code, refused.err.replace('\n', " / "));
