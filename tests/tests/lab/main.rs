@@ -24,19 +24,30 @@ mod snapshots;
 mod spot;
 mod views;
 
-use std::time::Instant;
 mod sshd;
 
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
 use containarium_tests::{lab::Lab, lab_check};
+
+/// Whether the scenario before was cut off, so that a server of it may be down, or without its agent.
+static IS_BROKEN: AtomicBool = AtomicBool::new(false);
 
 /// Runs one scenario on an empty fleet, checks the invariants, empties the fleet and checks again.
 #[track_caller]
 fn scenario(body: impl FnOnce(&Lab) -> anyhow::Result<()>) {
     let (lab, at, started) = (Lab::get(), std::panic::Location::caller(), Instant::now());
+    if IS_BROKEN.swap(true, Ordering::Relaxed) {
+        lab.lab(&["up"]).unwrap().ok().unwrap();
+    }
     lab.empty().unwrap();
     body(lab).unwrap();
     lab_check::settle(lab).unwrap();
     lab.empty().unwrap();
     lab_check::settle(lab).unwrap();
+    IS_BROKEN.store(false, Ordering::Relaxed);
     println!("{}:{}: {:.1} s in all", at.file(), at.line(), started.elapsed().as_secs_f32());
 }
