@@ -107,12 +107,14 @@ impl Ha {
         let postgres = Postgres::get().url(&self.database, Some(coordinator.to_postgres.address.port()));
         let mut command = Command::new(&self.binary);
         command
-            .args(["--listen", &coordinator.address.to_string(), "--database", &postgres, "--lease", "3s"])
+            .args(["--listen", &coordinator.address.to_string(), "--database", &postgres])
             .arg("--state-dir")
             .arg(&state)
             .arg("--certs-dir")
             .arg(self.fleet.path("certs"))
             .args(&self.options)
+            // As the environment, so that an option may say otherwise.
+            .env("CONTAINARIUM_COORDINATOR_LEASE", "3s")
             .env("RUST_LOG", "info");
         if let Some(etcd) = &coordinator.to_etcd {
             command.args(["--election", "etcd", "--etcd", &format!("https://{}", etcd.address)]);
