@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::Parser;
 use containarium_proto::{cpu::Cpu, factor::Factor, sizes::Bytes, telemetry::LogFormat};
 
-use crate::config::{Config, Defaults, Lifetimes, MOST_CONTAINERS, Overcommit, Timings};
+use crate::{
+    config::{Config, Defaults, Lifetimes, MOST_CONTAINERS, Overcommit, Timings},
+    faults::FaultPoints,
+};
 
 /// Coordinator of a containarium fleet: places containers on jump servers and keeps them so.
 #[derive(Debug, Parser)]
@@ -94,6 +97,7 @@ impl Args {
             },
             timings: Timings::default(),
             lifetimes: Lifetimes { grace: self.ttl_grace, ..Lifetimes::default() },
+            faults: FaultPoints::default(),
         }
     }
 }

@@ -8,6 +8,8 @@ use containarium_proto::{
     sizes::Bytes,
 };
 
+use crate::faults::FaultPoints;
+
 /// Everything that `run` needs.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -31,6 +33,8 @@ pub struct Config {
     pub timings: Timings,
     /// How long containers may live and idle.
     pub lifetimes: Lifetimes,
+    /// Where a test looks in; empty otherwise.
+    pub faults: FaultPoints,
 }
 
 /// What a container gets when its create does not say.

@@ -15,6 +15,7 @@ mod clock;
 mod config;
 mod ending;
 mod error;
+mod faults;
 mod image;
 mod images;
 mod leader;
@@ -31,5 +32,6 @@ mod store;
 
 pub use config::{Config, Defaults, Lifetimes, Overcommit, Timings};
 pub use error::CoordinatorError;
+pub use faults::{Call, FaultPoints, Moment, Spoiler};
 pub use run::run;
 pub use store::StoreError;

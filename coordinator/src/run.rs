@@ -31,7 +31,7 @@ pub async fn run(
     ready: Option<oneshot::Sender<SocketAddr>>,
 ) -> Result<(), CoordinatorError> {
     let lock = StateLock::take(&config.state_dir)?;
-    let store = Store::open(&database_url(&config)?).await?;
+    let store = Store::open(&database_url(&config)?).await?.with_faults(config.faults.clone());
     let (listeners, address) = Listeners::bind(&config).await?;
     let fence = leader::lead(&store, &lock).await?;
     let fleet = store.reader().await?.fleet().await?.id;

@@ -9,6 +9,7 @@
 
 mod accounts;
 mod client;
+mod line;
 pub(crate) mod live;
 mod observe;
 mod orders;

@@ -31,6 +31,8 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, watch};
 
+use crate::faults::FaultPoints;
+
 pub(crate) use events::{Event, EventKind};
 pub(crate) use lease::Fence;
 pub(crate) use lifetimes::{Lifetime, Ttl};
@@ -88,6 +90,7 @@ pub(crate) struct Store {
     /// Writers wait here in order: SQLite's own waiting is polling with sleeps of up to 100 ms.
     turn: Arc<Mutex<()>>,
     commits: watch::Sender<u64>,
+    faults: FaultPoints,
 }
 
 impl Store {
@@ -109,7 +112,12 @@ impl Store {
             .execute(&pool)
             .await
             .map_err(failed("founding the fleet"))?;
-        Ok(Self { pool, turn: Arc::default(), commits: watch::Sender::new(0) })
+        Ok(Self { pool, turn: Arc::default(), commits: watch::Sender::new(0), faults: FaultPoints::default() })
+    }
+
+    /// The same, watched by a test.
+    pub(crate) fn with_faults(self, faults: FaultPoints) -> Self {
+        Self { faults, ..self }
     }
 
     /// For reading outside any transaction.

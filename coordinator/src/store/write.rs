@@ -4,6 +4,8 @@
 use sqlx::{AnyConnection, Transaction};
 use tokio::sync::{OwnedMutexGuard, watch};
 
+use crate::faults::{FaultPoints, Moment};
+
 use super::{Fence, Reader, Store, StoreError, failed};
 
 /// A fenced transaction. Dropped without [`WriteTx::commit`], it changes nothing.
@@ -12,6 +14,7 @@ pub(crate) struct WriteTx {
     // After `tx`: the next writer's turn comes when ours is rolled back.
     _turn: OwnedMutexGuard<()>,
     commits: watch::Sender<u64>,
+    faults: FaultPoints,
 }
 
 impl Store {
@@ -30,14 +33,16 @@ impl Store {
             tx.rollback().await.map_err(failed("leaving a write"))?;
             return Err(StoreError::NotLeader { term: fence.term() });
         }
-        Ok(WriteTx { tx, _turn: turn, commits: self.commits.clone() })
+        Ok(WriteTx { tx, _turn: turn, commits: self.commits.clone(), faults: self.faults.clone() })
     }
 }
 
 impl WriteTx {
     /// All of it, durably.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        self.faults.pass(Moment::Committing).await;
         self.tx.commit().await.map_err(failed("committing"))?;
+        self.faults.pass(Moment::Committed).await;
         self.commits.send_modify(|count| *count = count.wrapping_add(1));
         Ok(())
     }

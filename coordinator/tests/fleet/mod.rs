@@ -227,6 +227,7 @@ pub(crate) fn config(dir: &Path) -> Config {
             delete_settle: Duration::from_millis(300),
         },
         lifetimes: Lifetimes::default(),
+        faults: containarium_coordinator::FaultPoints::default(),
     }
 }
 
