@@ -5,6 +5,7 @@
 mod fault;
 mod inspect;
 mod instance;
+mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +26,7 @@ use ipnet::Ipv4Net;
 
 pub use fault::Fault;
 pub use instance::{SimInstance, image_fingerprint};
+pub use watch::Change;
 
 use fault::Faults;
 use instance::{foreign, made, place, stamp};
@@ -51,6 +53,7 @@ struct Memory {
     uuids: u32,
     helper_missing: bool,
     activity: BTreeMap<String, Activity>,
+    watcher: watch::Watcher,
 }
 
 /// A simulated jump server. Clones share their memory.
@@ -85,6 +88,7 @@ impl SimHost {
             uuids: 0,
             helper_missing: false,
             activity: BTreeMap::new(),
+            watcher: watch::Watcher::default(),
         };
         Self {
             network: Network { cidr, gateway },
@@ -116,7 +120,7 @@ impl SimHost {
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
         }
-        let outcome = self.faults.around(|| change(&mut self.memory()));
+        let outcome = self.faults.around(|| watch::told(&mut self.memory(), true, change));
         match outcome {
             Some(result) => result,
             None => std::future::pending().await,
