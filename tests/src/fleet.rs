@@ -8,12 +8,12 @@ mod nodes;
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use containarium_agent::host::sim::SimHost;
-use containarium_coordinator::{Config, CoordinatorError, Defaults, Overcommit, Timings};
+use containarium_coordinator::{Config, CoordinatorError, Defaults, FaultPoints, Overcommit, Timings};
 use containarium_proto::{
     error::Refusal,
     pki::{CertsDir, GenerateOptions, generate},
@@ -27,6 +27,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{
     Status, Streaming,
     transport::{Channel, Endpoint},
+};
+
+use crate::invariants::{
+    history::FIRST_ROUND,
+    observer::{Observer, Points},
 };
 
 pub(crate) const KEY: &str = include_str!("../../proto/src/keys/testdata/ed25519.pub");
@@ -83,9 +88,15 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 pub struct Fleet {
     /// Its jump servers.
     pub nodes: Vec<Node>,
+    /// What happens to it.
+    pub observer: Arc<Observer>,
+    /// Where its coordinator can be made to fail.
+    pub points: Arc<Points>,
     dir: tempfile::TempDir,
     address: SocketAddr,
     coordinator: Option<Process>,
+    /// To this coordinator, shared by all calls: a TLS handshake costs more than anything else here.
+    line: Mutex<Option<Channel>>,
     pub(crate) caller: Runtime,
 }
 
@@ -110,8 +121,14 @@ impl Fleet {
         let nowhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let node = |(name, host)| Node { name, host, address: nowhere, agent: None };
         let caller = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        let nodes = names.into_iter().zip(hosts).map(node).collect();
-        let mut fleet = Self { nodes, dir, address: nowhere, coordinator: None, caller };
+        let nodes: Vec<Node> = names.into_iter().zip(hosts).map(node).collect();
+        let observer = Observer::new(dir.path().join("coordinator/fleet.db"));
+        for node in &nodes {
+            observer.watch(&node.name, &node.host);
+        }
+        let points = Points::new(observer.clone());
+        let mut fleet =
+            Self { nodes, observer, points, dir, address: nowhere, coordinator: None, line: Mutex::default(), caller };
         for index in 0..fleet.nodes.len() {
             fleet.start_agent(index);
         }
@@ -202,7 +219,7 @@ impl Fleet {
                 retry_min: Duration::from_millis(30),
                 retry_max: Duration::from_millis(200),
                 offline_after: Duration::from_millis(500),
-                first_round: Duration::from_secs(5),
+                first_round: FIRST_ROUND,
                 pending_after: Duration::from_secs(20),
                 stream_limit: Duration::from_secs(120),
                 image_patience: Duration::from_millis(100),
@@ -210,6 +227,7 @@ impl Fleet {
                 delete_settle: Duration::from_millis(300),
             },
             lifetimes: lifetimes::short(),
+            faults: FaultPoints::with(self.points.clone()),
         };
         let started = Instant::now();
         loop {
@@ -233,18 +251,23 @@ impl Fleet {
     /// kill -9 of the coordinator.
     pub fn kill_coordinator(&mut self) {
         self.coordinator = None;
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// A new connection to the coordinator.
+    /// A client of this coordinator.
     ///
     /// # Panics
     /// The certificates were removed.
     #[must_use]
     pub fn client(&self) -> FleetClient<Channel> {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = line.as_ref() {
+            return FleetClient::new(channel.clone());
+        }
         let _inside = self.caller.enter();
         let tls = CertsDir::new(self.path("certs")).client_to_coordinator().expect("certificates");
         let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap().tls_config(tls).unwrap();
-        FleetClient::new(endpoint.connect_lazy())
+        FleetClient::new(line.insert(endpoint.connect_lazy()).clone())
     }
 
     /// A create request with an id of its own.

@@ -9,4 +9,6 @@ pub mod fleet;
 pub mod invariants;
 pub mod lab;
 pub mod lab_check;
+pub mod matrix;
 mod views;
+pub mod walk;

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use containarium_agent::host::sim::{Fault, SimHost};
+use containarium_agent::host::sim::SimHost;
 use containarium_proto::{
     convert,
     error::Reason,
@@ -14,7 +14,7 @@ use containarium_proto::{
     v1::{self, Availability, Phase, PowerAction},
 };
 use containarium_tests::{
-    fleet::{Background, Fleet, eventually, refusal},
+    fleet::{Fleet, eventually, refusal},
     invariants::settle,
 };
 
@@ -60,83 +60,6 @@ fn forty_racing_for_ten_places_get_exactly_ten() {
         assert!(refusal.message.contains("jump-1"), "{refusal}");
     }
     settle(&fleet);
-}
-
-/// The whole way of a create and a delete, the agent killed around each effect in turn.
-#[test]
-fn an_agent_killed_at_any_effect_loses_and_doubles_nothing() {
-    let mut cases = 0;
-    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::DiskFull] {
-        for k in 1.. {
-            let mut fleet = Fleet::of_nodes(1);
-            let host = fleet.nodes[0].host.clone();
-            host.plan_fault(fault(k));
-            let create = fleet.create_in_background(Fleet::request("alice"));
-            let reached =
-                restart_when_crashed(&mut fleet, &host, &|fleet| fleet.phase("alice") == Some(Phase::Running));
-            fleet.join(create).unwrap();
-            settle(&fleet);
-            assert_eq!(host.creates(), 1, "{:?}", fault(k));
-            fleet.delete("alice").unwrap();
-            settle(&fleet);
-            if !reached {
-                break;
-            }
-            cases += 1;
-        }
-    }
-    println!("{cases} cases");
-    // Clone, start, login, its stamp, the proxy account; each with three faults.
-    assert_eq!(cases, 3 * 5);
-}
-
-/// Runs `operation` on a running container of alice with the agent killed, or the disk full, around each effect in
-/// turn, and checks everything after each. Gives the number of cases.
-fn matrix(operation: impl Fn(&Fleet) -> Background, holds: impl Fn(&Fleet) -> bool) -> u32 {
-    let mut cases = 0;
-    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::DiskFull] {
-        for k in 1.. {
-            let mut fleet = Fleet::of_nodes(1);
-            fleet.create(Fleet::request("alice")).unwrap();
-            let host = fleet.nodes[0].host.clone();
-            host.plan_fault(fault(k));
-            let running = operation(&fleet);
-            let settled = |fleet: &Fleet| holds(fleet) && fleet.phase("alice") == Some(Phase::Running);
-            let reached = restart_when_crashed(&mut fleet, &host, &settled);
-            fleet.join(running).unwrap();
-            settle(&fleet);
-            assert!(holds(&fleet), "{:?}", fault(k));
-            if !reached {
-                break;
-            }
-            cases += 1;
-        }
-    }
-    cases
-}
-
-#[test]
-fn a_resize_survives_a_kill_at_any_effect() {
-    let resize = |fleet: &Fleet| {
-        let request = v1::ResizeContainerRequest { memory_bytes: Some(4 << 30), ..Fleet::resize_request("alice") };
-        fleet.resize_in_background(request)
-    };
-    let resized = |fleet: &Fleet| fleet.list()[0].spec.as_ref().unwrap().memory_bytes == 4 << 30;
-    let boots = |fleet: &Fleet| fleet.nodes[0].host.instances_now()["alice-container"].boots;
-    // One effect: the change of the instance.
-    assert_eq!(matrix(resize, |fleet| resized(fleet) && boots(fleet) == 1), 3);
-}
-
-#[test]
-fn a_change_of_keys_survives_a_kill_at_any_effect() {
-    let change = |fleet: &Fleet| {
-        let request =
-            v1::ChangeKeysRequest { add: vec![OTHER_KEY.into()], replace: true, ..Fleet::keys_request("alice") };
-        fleet.keys_in_background(request)
-    };
-    let changed = |fleet: &Fleet| fleet.list()[0].ssh_keys.iter().any(|key| key.comment == "other");
-    // The stamp of the order, the login, its stamp, the proxy account.
-    assert_eq!(matrix(change, changed), 3 * 4);
 }
 
 #[test]
@@ -209,40 +132,6 @@ fn keys_come_and_go_everywhere_but_the_last_one_only_by_force() {
     settle(&fleet);
     fleet.power("alice", PowerAction::Start).unwrap();
     settle(&fleet);
-}
-
-/// Restarts the agent if its host crashed; true if the planned fault happened before `done`.
-fn restart_when_crashed(fleet: &mut Fleet, host: &SimHost, done: &dyn Fn(&Fleet) -> bool) -> bool {
-    let mut restarted = false;
-    eventually("the create goes on", || {
-        if host.is_down() {
-            fleet.kill_agent(0);
-            restarted |= host.revive();
-            fleet.start_agent(0);
-        }
-        done(fleet)
-    });
-    restarted | host.revive()
-}
-
-#[test]
-fn a_coordinator_killed_anywhere_in_a_create_gives_the_same_container() {
-    for delay in [0u64, 2, 5, 10, 20, 40, 80, 120] {
-        let mut fleet = slow_fleet(2, Duration::from_millis(20));
-        let request = Fleet::request("alice");
-        let create = fleet.create_in_background(request.clone());
-        // A spread of moments, not a wait for something: whatever the moment, the outcome is the same.
-        std::thread::sleep(Duration::from_millis(delay));
-        fleet.kill_coordinator();
-        let first = fleet.join(create);
-        fleet.start_coordinator();
-        let again = fleet.create(request).unwrap().container.unwrap();
-        if let Ok(first) = first {
-            assert_eq!(first.container.unwrap().id, again.id);
-        }
-        settle(&fleet);
-        assert_eq!(fleet.nodes.iter().map(|node| node.host.creates()).sum::<u32>(), 1, "after {delay} ms");
-    }
 }
 
 #[test]
