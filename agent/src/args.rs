@@ -55,6 +55,10 @@ pub struct Args {
     /// File whose text is new at every start of the machine.
     #[arg(long, env = "CONTAINARIUM_AGENT_BOOT_ID_FILE", default_value = "/proc/sys/kernel/random/boot_id")]
     pub boot_id_file: PathBuf,
+    /// On a spot machine: its cloud's metadata server (http://169.254.169.254 on Google Compute Engine). When that says
+    /// that the machine is about to be taken away, the containers are stopped cleanly.
+    #[arg(long, env = "CONTAINARIUM_AGENT_METADATA_SERVER")]
+    pub metadata_server: Option<String>,
     /// With --host sim: the container network to pretend.
     #[arg(long, env = "CONTAINARIUM_AGENT_SIM_CIDR", default_value = "10.100.1.0/24")]
     pub sim_cidr: Ipv4Net,
@@ -73,6 +77,7 @@ impl Args {
             certs_dir: self.certs_dir.clone(),
             state_dir: self.state_dir.clone(),
             boot_id_file: self.boot_id_file.clone(),
+            metadata_server: self.metadata_server.clone(),
             timings: Timings::default(),
         }
     }

@@ -17,6 +17,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Holds a text that is new at every start of the machine.
     pub boot_id_file: PathBuf,
+    /// The cloud's metadata server, which tells when this machine is about to be taken away: "http://169.254.169.254".
+    pub metadata_server: Option<String>,
     /// Waits and bounds.
     pub timings: Timings,
 }

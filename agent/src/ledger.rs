@@ -59,6 +59,10 @@ struct Books {
     entries: BTreeMap<ContainerId, Entry>,
     facts: Facts,
     access: AccessRevision,
+    /// The machine is about to be taken away.
+    preempting: bool,
+    /// Why that would not be noticed.
+    blind: Option<String>,
 }
 
 /// Why an order was not accepted.
@@ -374,6 +378,31 @@ impl Ledger {
         }
     }
 
+    /// From now on nothing is begun: the machine is about to be taken away.
+    pub(crate) fn set_preempting(&self) {
+        let mut books = self.books();
+        books.preempting = true;
+        self.bump(&books);
+    }
+
+    /// Whether anything may still be begun.
+    pub(crate) fn is_preempting(&self) -> bool {
+        self.books().preempting
+    }
+
+    /// Why a preemption would not be noticed; `None`: it would.
+    pub(crate) fn set_blind(&self, why: Option<String>) {
+        let mut books = self.books();
+        if books.blind == why {
+            return;
+        }
+        if let Some(why) = &why {
+            tracing::warn!(why, "the node needs attention");
+        }
+        books.blind = why;
+        self.bump(&books);
+    }
+
     /// The whole report; `None` until the node's network and size are known.
     pub(crate) fn report(&self) -> Option<NodeReport> {
         let books = self.books();
@@ -393,7 +422,8 @@ impl Ledger {
             images: books.facts.images.clone(),
             access_revision: books.access,
             foreign_users: books.facts.foreign_users.clone(),
-            warnings: books.facts.warnings.clone(),
+            warnings: books.facts.warnings.iter().chain(&books.blind).cloned().collect(),
+            preempting: books.preempting,
         })
     }
 }

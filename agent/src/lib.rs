@@ -19,6 +19,7 @@ pub mod host;
 mod ledger;
 mod membership;
 pub mod plan;
+mod preemption;
 mod run;
 mod service;
 mod usage;

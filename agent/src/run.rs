@@ -16,8 +16,17 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
-    access::Access, config::Config, error::AgentError, facts, host::Host, ledger::Ledger, membership::Membership,
-    service::Service, watch, worker::Worker,
+    access::Access,
+    config::Config,
+    error::AgentError,
+    facts,
+    host::Host,
+    ledger::Ledger,
+    membership::Membership,
+    preemption::{self, Notices},
+    service::Service,
+    watch,
+    worker::Worker,
 };
 
 /// A peer that lost power is noticed after this and its long polls are freed.
@@ -60,7 +69,14 @@ pub async fn run<H: Host>(
         .add_service(AgentServer::with_interceptor(service, |request| pki::require_role(Role::Coordinator, request)));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
+    let notices = config.metadata_server.as_deref().map(Notices::of).transpose()?;
+    if let Some(notices) = &notices
+        && notices.given().await
+    {
+        ledger.set_preempting();
+    }
     let mut tasks = Tasks::start(&config, &host, &ledger, &membership);
+    tasks.0.spawn(preemption::run(notices, host.clone(), ledger.clone(), membership.clone()));
     tracing::info!(node = %config.node, %address, version = VERSION, "serving");
     if let Some(Err(_)) = ready.map(|ready| ready.send(address)) {
         tracing::debug!("nobody waits for the address any more");

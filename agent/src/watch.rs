@@ -34,6 +34,10 @@ impl<H: Host> Watch<H> {
     pub(crate) async fn run(&self) -> AgentError {
         loop {
             tokio::time::sleep(self.every).await;
+            if self.ledger.is_preempting() {
+                // What is switched off now was so by us.
+                return std::future::pending().await;
+            }
             if let Some(fleet) = self.membership.fleet().await
                 && let Err(error) = self.look(fleet).await
             {

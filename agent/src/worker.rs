@@ -69,6 +69,9 @@ impl<H: Host> Worker<H> {
     async fn care_for(self: Arc<Self>, id: ContainerId, wake: Arc<Notify>) {
         let mut failures = 0u32;
         while let (Some(order), Some(fleet)) = (self.ledger.order(id), self.membership.fleet().await) {
+            if self.ledger.is_preempting() {
+                return std::future::pending().await;
+            }
             if order.copy_pass.is_some()
                 && let Err(error) = self.finish_copy(&order, &wake).await
             {
@@ -183,7 +186,7 @@ impl<H: Host> Worker<H> {
         let _turn = self.turns.acquire().await;
         let mut ssh_answered = false;
         for _ in 0..MAX_STEPS {
-            if self.ledger.order(order.id).as_ref() != Some(order) {
+            if self.ledger.order(order.id).as_ref() != Some(order) || self.ledger.is_preempting() {
                 return Ok(Round::Again);
             }
             let seen = self.host.instance(&order.name).await?;

@@ -71,6 +71,7 @@ impl Node {
             certs_dir: path("certs"),
             state_dir: path("state"),
             boot_id_file: path("boot_id"),
+            metadata_server: None,
             timings,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

@@ -214,6 +214,7 @@ fn availability(availability: v1::Availability) -> &'static str {
     match availability {
         v1::Availability::Unspecified | v1::Availability::Unknown => "Unknown",
         v1::Availability::Online => "Online",
+        v1::Availability::Preempting => "Preempting",
         v1::Availability::Suspect => "Suspect",
         v1::Availability::Offline => "Offline",
     }

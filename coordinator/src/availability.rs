@@ -13,6 +13,8 @@ pub(crate) enum Availability {
     Unknown,
     /// Answered its last call.
     Online,
+    /// Answered its last call, and said that its machine is about to be taken away.
+    Preempting,
     /// Missed a call.
     Suspect,
     /// Missed three, over a time that no restart of an agent takes.
@@ -38,10 +40,10 @@ impl Health {
     }
 
     /// It answered; gives the new state if that is a change.
-    pub(crate) fn answered(&mut self, now: Instant) -> Option<Availability> {
+    pub(crate) fn answered(&mut self, now: Instant, preempting: bool) -> Option<Availability> {
         self.misses = 0;
         self.silent_since = Some(now);
-        self.enter(Availability::Online)
+        self.enter(if preempting { Availability::Preempting } else { Availability::Online })
     }
 
     /// A call to it failed; gives the new state if that is a change.
@@ -53,7 +55,9 @@ impl Health {
             return self.enter(Availability::Offline);
         }
         match self.state {
-            Availability::Unknown | Availability::Online => self.enter(Availability::Suspect),
+            Availability::Unknown | Availability::Online | Availability::Preempting => {
+                self.enter(Availability::Suspect)
+            }
             Availability::Suspect | Availability::Offline => None,
         }
     }
@@ -80,13 +84,27 @@ mod tests {
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
         let mut health = Health::new();
-        assert_eq!(health.answered(at(0)), Some(Availability::Online));
+        assert_eq!(health.answered(at(0), false), Some(Availability::Online));
         assert_eq!(health.missed(at(5), AFTER), Some(Availability::Suspect));
         assert_eq!(health.missed(at(6), AFTER), None);
         assert_eq!(health.missed(at(7), AFTER), None, "three misses, but in seven seconds");
         assert_eq!(health.missed(at(15), AFTER), Some(Availability::Offline));
         assert_eq!(health.missed(at(16), AFTER), None);
-        assert_eq!(health.answered(at(20)), Some(Availability::Online));
+        assert_eq!(health.answered(at(20), false), Some(Availability::Online));
+    }
+
+    #[test]
+    fn a_node_that_is_taken_away_says_so_until_it_is_silent_and_comes_back_as_any_other() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let mut health = Health::new();
+        health.answered(at(0), false);
+        assert_eq!(health.answered(at(1), true), Some(Availability::Preempting));
+        assert_eq!(health.answered(at(2), true), None);
+        assert_eq!(health.missed(at(30), AFTER), Some(Availability::Suspect));
+        assert_eq!(health.missed(at(31), AFTER), None);
+        assert_eq!(health.missed(at(32), AFTER), Some(Availability::Offline));
+        assert_eq!(health.answered(at(90), false), Some(Availability::Online));
     }
 
     #[test]
@@ -108,7 +126,7 @@ mod tests {
                 now += Duration::from_millis(millis);
                 if first { last_answer = now; first = false; }
                 if answered {
-                    health.answered(now);
+                    health.answered(now, false);
                     (last_answer, misses) = (now, 0);
                 } else {
                     health.missed(now, AFTER);

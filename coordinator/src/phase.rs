@@ -51,6 +51,9 @@ impl Phase {
             Availability::Suspect => {
                 (phase, join(&detail, &format!("{node} does not answer, last heard {}", seen.away)))
             }
+            Availability::Preempting => {
+                (phase, join(&detail, &format!("{node} is about to be taken away, and stops it")))
+            }
             Availability::Offline => Self::when_offline(phase, seen),
         }
     }
@@ -138,7 +141,7 @@ mod tests {
 
     #[test]
     fn every_phase_has_its_cause() {
-        use Availability::{Offline, Online, Suspect};
+        use Availability::{Offline, Online, Preempting, Suspect};
         use Desired::{Absent, Running, Stopped};
         let step = Observed::Converging { step: Step { index: 1, total: 2, title: "cloning".into() } };
         let failed = |permanent| Observed::Failed { error: "no".into(), permanent };
@@ -148,6 +151,7 @@ mod tests {
             (Running, step, true, Online, Phase::Updating),
             (Running, Observed::Running, true, Online, Phase::Running),
             (Running, Observed::Running, true, Suspect, Phase::Running),
+            (Running, Observed::Running, true, Preempting, Phase::Running),
             (Running, Observed::Running, true, Offline, Phase::Unreachable),
             (Running, Observed::Unknown, false, Offline, Phase::Creating),
             (Running, Observed::Stopped, true, Online, Phase::Stopped),

@@ -261,6 +261,7 @@ pub(crate) fn has_cpus(cpu: &Cpu, cpus: u32) -> Result<(), String> {
 fn may_place(node: &Candidate) -> Result<(), String> {
     let away = match node.availability {
         Availability::Online => None,
+        Availability::Preempting => Some("is about to be taken away"),
         Availability::Unknown => Some("has not been heard from yet"),
         Availability::Suspect => Some("did not answer the last call"),
         Availability::Offline => Some("is offline"),

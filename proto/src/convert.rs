@@ -308,6 +308,7 @@ pub fn node_report_from_wire(report: &v1::NodeReport) -> Result<NodeReport, Conv
         access_revision: AccessRevision(report.access_revision),
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
+        preempting: report.preempting,
     })
 }
 
@@ -328,6 +329,7 @@ pub fn node_report_to_wire(report: &NodeReport) -> v1::NodeReport {
         access_revision: report.access_revision.0,
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
+        preempting: report.preempting,
     }
 }
 

@@ -213,6 +213,8 @@ pub struct NodeReport {
     pub foreign_users: Vec<String>,
     /// Problems for an operator.
     pub warnings: Vec<String>,
+    /// Its machine is about to be taken away.
+    pub preempting: bool,
 }
 
 /// A proxy-only account that a node must have.

@@ -67,6 +67,8 @@ pub struct Node {
     pub name: String,
     /// What the agent drives; outlives it.
     pub host: SimHost,
+    /// Its cloud's metadata server, from the next start of the agent on.
+    pub metadata_server: Option<String>,
     address: SocketAddr,
     agent: Option<Process>,
 }
@@ -119,7 +121,7 @@ impl Fleet {
         .expect("certificates");
         std::fs::write(dir.path().join("boot_id"), "boot-1").unwrap();
         let nowhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let node = |(name, host)| Node { name, host, address: nowhere, agent: None };
+        let node = |(name, host)| Node { name, host, metadata_server: None, address: nowhere, agent: None };
         let caller = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let nodes: Vec<Node> = names.into_iter().zip(hosts).map(node).collect();
         let observer = Observer::new(dir.path().join("coordinator/fleet.db"));
@@ -163,6 +165,7 @@ impl Fleet {
             certs_dir: self.path("certs"),
             state_dir: self.path(&node.name),
             boot_id_file: self.path("boot_id"),
+            metadata_server: node.metadata_server.clone(),
             timings: containarium_agent::Timings {
                 facts_every: Duration::from_millis(50),
                 retry_min: Duration::from_millis(5),

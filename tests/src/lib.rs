@@ -10,5 +10,6 @@ pub mod invariants;
 pub mod lab;
 pub mod lab_check;
 pub mod matrix;
+pub mod metadata;
 mod views;
 pub mod walk;

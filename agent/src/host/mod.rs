@@ -86,6 +86,8 @@ pub struct Instance {
 pub enum StopMode {
     /// Asks its init, and after 30 s takes the power away.
     Graceful,
+    /// Asks its init, and after 20 s gives up: the machine itself is about to end.
+    Brief,
     /// Takes the power away: nothing inside matters any more.
     Force,
 }
@@ -213,6 +215,9 @@ pub trait Host: Send + Sync + 'static {
     fn ensure_account(&self, fleet: FleetId, account: &Account) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Ends the sessions of a proxy account of ours and removes it with its home; done at once if there is none.
     fn remove_account(&self, fleet: FleetId, username: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+
+    /// Has everything that was written reach the disks.
+    fn flush(&self) -> impl Future<Output = Result<(), HostError>> + Send;
 
     /// How an instance is used; `None`: it does not run, or there is none.
     fn activity(&self, name: &str) -> impl Future<Output = Result<Option<Activity>, HostError>> + Send;

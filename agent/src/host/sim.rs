@@ -435,6 +435,10 @@ impl Host for SimHost {
         .await
     }
 
+    async fn flush(&self) -> Result<(), HostError> {
+        self.effect(|_| Ok(())).await
+    }
+
     async fn activity(&self, name: &str) -> Result<Option<Activity>, HostError> {
         self.look(|memory| {
             let running = memory.instances.get(name).is_some_and(|instance| instance.seen.power == Power::Running);

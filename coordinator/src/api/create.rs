@@ -316,7 +316,9 @@ impl Goal for Created {
             Observed::Unknown | Observed::Stopped | Observed::Absent | Observed::AwaitingCopy => {}
         }
         match availability(&held.placement.node, &sights) {
-            Availability::Suspect | Availability::Offline => Ok(self.away(reign, held, &sights)),
+            Availability::Preempting | Availability::Suspect | Availability::Offline => {
+                Ok(self.away(reign, held, &sights))
+            }
             Availability::Unknown | Availability::Online => {
                 self.away_since = None;
                 Ok(Look::Wait(None))

@@ -86,7 +86,7 @@ impl Deleted {
             let node = &held.placement.node;
             let heard = || view::last_heard(sights.get(node));
             match availability(node, &sights) {
-                Availability::Suspect | Availability::Offline => {
+                Availability::Preempting | Availability::Suspect | Availability::Offline => {
                     let message = format!(
                         "recorded; {node} does not answer (last heard {}) and destroys it when it is back",
                         heard()

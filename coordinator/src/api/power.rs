@@ -78,6 +78,10 @@ pub(super) fn refuse_away(held: &Held, sights: &Sights) -> Result<(), Refusal> {
     let node = &held.placement.node;
     match availability(node, sights) {
         Availability::Online => Ok(()),
+        Availability::Preempting => {
+            let message = format!("{node} is about to be taken away by its cloud");
+            Err(Refusal::new(Reason::NodeUnavailable, message).hint("nothing was changed; try again when it is back"))
+        }
         Availability::Unknown | Availability::Suspect | Availability::Offline => {
             let message = format!("{node} does not answer, last heard {}", view::last_heard(sights.get(node)));
             Err(Refusal::new(Reason::NodeUnavailable, message).hint("nothing was changed; try again when it is back"))

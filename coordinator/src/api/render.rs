@@ -78,6 +78,7 @@ pub(super) fn availability(availability: Availability) -> v1::Availability {
     match availability {
         Availability::Unknown => v1::Availability::Unknown,
         Availability::Online => v1::Availability::Online,
+        Availability::Preempting => v1::Availability::Preempting,
         Availability::Suspect => v1::Availability::Suspect,
         Availability::Offline => v1::Availability::Offline,
     }

@@ -53,7 +53,7 @@ async fn ask(
     sight: Option<&Sight>,
 ) -> Result<BTreeMap<ContainerId, UsageSample>, String> {
     match sight.map_or(Availability::Unknown, |sight| sight.availability) {
-        Availability::Online => {}
+        Availability::Online | Availability::Preempting => {}
         Availability::Unknown => return Err("has not been heard from yet".to_owned()),
         Availability::Suspect => return Err(format!("does not answer, last heard {}", view::last_heard(sight))),
         Availability::Offline => return Err(format!("is offline, last heard {}", view::last_heard(sight))),

@@ -85,7 +85,7 @@ fn pass_of(target: Side<'_>) -> CopyPass {
 fn copying(row: &MoveRow, source: Side<'_>, target: Side<'_>, offers: u32) -> Step {
     let last = row.phase == MovePhase::Finishing;
     // Stopped for the move, it must not stay so for a node that is away.
-    if last && target.availability == Availability::Offline {
+    if last && matches!(target.availability, Availability::Offline | Availability::Preempting) {
         return Step::Cancel(format!("{} went away", row.target));
     }
     let pass = pass_of(target);

@@ -59,6 +59,11 @@ impl Sight {
         self.availability == Availability::Online
     }
 
+    /// Whether it answered its last call.
+    pub(crate) fn answers(&self) -> bool {
+        matches!(self.availability, Availability::Online | Availability::Preempting)
+    }
+
     /// What the node said of this very generation.
     pub(crate) fn observed(&self, id: ContainerId, generation: Generation) -> Option<&Observed> {
         self.containers.get(&id).filter(|c| c.generation == generation).map(|c| &c.observed)
@@ -122,16 +127,16 @@ impl NodeLive {
         self.state().sight.clone()
     }
 
-    /// Whether the next answer would be news.
-    pub(crate) fn is_online(&self) -> bool {
-        self.state().sight.is_online()
+    /// If not, the next answer is news.
+    pub(crate) fn answers(&self) -> bool {
+        self.state().sight.answers()
     }
 
     /// Takes in a report that has been recorded.
     pub(crate) fn publish(&self, report: NodeReport) {
         let mut state = self.state();
         let State { health, sight } = &mut *state;
-        health.answered(Instant::now());
+        health.answered(Instant::now(), report.preempting);
         let containers = report.containers.iter().map(|c| (c.id, c.clone())).collect();
         sight.tried = true;
         sight.last_seen_at = Some(chrono::Utc::now().timestamp_millis());

@@ -5,7 +5,12 @@ use std::time::{Duration, Instant};
 
 use containarium_proto::node::NodeReport;
 
-use super::{client::AgentClient, live::NodeLive, record, replace};
+use super::{
+    client::AgentClient,
+    live::NodeLive,
+    record::{self, Turn},
+    replace,
+};
 use crate::{
     availability::Availability,
     reign::Reign,
@@ -21,7 +26,7 @@ pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
     let mut after = (String::new(), 0);
     loop {
         // A node that is not known to be well is asked for an answer at once.
-        let wait = if live.is_online() { timings.observe_wait } else { Duration::ZERO };
+        let wait = if live.answers() { timings.observe_wait } else { Duration::ZERO };
         let asked_at = Instant::now();
         let pause = match client.observe(&after, wait).await {
             Ok(report) if report.node != live.name => {
@@ -57,8 +62,10 @@ pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
 }
 
 async fn take_in(reign: &Reign, live: &NodeLive, report: NodeReport) -> Result<(), StoreError> {
-    let back = (!live.is_online()).then_some(report.agent_version.as_str());
-    record::report(reign, &live.name, &report, back).await?;
+    let sight = live.sight();
+    let turn =
+        Turn { back: !sight.answers(), preempted: report.preempting && sight.availability != Availability::Preempting };
+    record::report(reign, &live.name, &report, turn).await?;
     live.publish(report);
     // Orders and accounts are planned anew from what the node says; both are no-ops when nothing is lacking.
     live.orders_changed.notify_one();
@@ -75,7 +82,7 @@ async fn miss(reign: &Reign, live: &NodeLive, client: &AgentClient, problem: Str
     let kind = match change {
         Some(Availability::Suspect) => Some(EventKind::NodeSuspect),
         Some(Availability::Offline) => Some(EventKind::NodeOffline),
-        Some(Availability::Unknown | Availability::Online) | None => None,
+        Some(Availability::Unknown | Availability::Online | Availability::Preempting) | None => None,
     };
     if let Some(kind) = kind
         && let Err(error) = note(reign, live, kind, &problem).await

@@ -13,13 +13,17 @@ use crate::{
     store::{EventKind, Held, NodeFacts, NodeRow, Role, StoreError, WriteTx},
 };
 
-/// Records a report. `back` is the agent's version if the node was not online before.
-pub(super) async fn report(
-    reign: &Reign,
-    node: &NodeName,
-    report: &NodeReport,
-    back: Option<&str>,
-) -> Result<(), StoreError> {
+/// What a report is, beside what it says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Turn {
+    /// The node did not answer before.
+    pub(super) back: bool,
+    /// It was not about to be taken away before.
+    pub(super) preempted: bool,
+}
+
+/// Records a report.
+pub(super) async fn report(reign: &Reign, node: &NodeName, report: &NodeReport, turn: Turn) -> Result<(), StoreError> {
     let facts = NodeFacts {
         cidr: report.container_cidr,
         gateway: report.container_gateway,
@@ -31,12 +35,16 @@ pub(super) async fn report(
     let Some(row) = reader.node(node).await? else { return Ok(()) };
     let no_news = plan::findings(&reader.on_node(node).await?, &report.containers).is_empty();
     drop(reader);
-    if no_news && facts.same_as(&row) && back.is_none() {
+    if no_news && facts.same_as(&row) && turn == Turn::default() {
         return Ok(());
     }
     let mut tx = reign.write().await?;
-    if let Some(version) = back {
-        tx.note(node.as_str(), EventKind::NodeOnline, &format!("answers, agent {version}")).await?;
+    if turn.back {
+        tx.note(node.as_str(), EventKind::NodeOnline, &format!("answers, agent {}", report.agent_version)).await?;
+    }
+    if turn.preempted {
+        let message = "its machine is about to be taken away: its containers are being stopped, and come back with it";
+        tx.note(node.as_str(), EventKind::NodePreempting, message).await?;
     }
     if !facts.same_as(&row) {
         note_facts(&mut tx, &row, &facts).await?;

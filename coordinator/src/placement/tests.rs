@@ -60,6 +60,7 @@ fn every_refusal_has_its_words() {
     assert_eq!(why_not(|n| n.availability = Availability::Unknown), "has not been heard from yet");
     assert_eq!(why_not(|n| n.availability = Availability::Suspect), "did not answer the last call");
     assert_eq!(why_not(|n| n.availability = Availability::Offline), "is offline");
+    assert_eq!(why_not(|n| n.availability = Availability::Preempting), "is about to be taken away");
     assert_eq!(why_not(|n| n.policy = Policy::Cordoned), "is cordoned");
     assert_eq!(why_not(|n| n.policy = Policy::Draining), "is being drained");
     assert_eq!(why_not(|n| n.policy = Policy::Retired), "is retired");

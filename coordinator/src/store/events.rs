@@ -72,6 +72,7 @@ kinds! {
     NodeOnline = "node.online",
     NodeSuspect = "node.suspect",
     NodeOffline = "node.offline",
+    NodePreempting = "node.preempting",
     NodeRebooted = "node.rebooted",
     NodeNetwork = "node.network",
     NodeActive = "node.active",

@@ -210,6 +210,7 @@ impl Node {
             access_revision: *self.access_revision.lock().unwrap(),
             foreign_users: self.foreign.lock().unwrap().clone(),
             warnings: Vec::new(),
+            preempting: false,
         }
     }
 }

@@ -42,7 +42,7 @@ agent_start() {
   node_supervise "$name" agent containarium-agent --node "$name" --listen "$(node_address "$name"):$AGENT_PORT" \
     --certs-dir /etc/containarium/certs --state-dir /var/lib/containarium/agent --host linux \
     --incus-socket /var/lib/incus/unix.socket --storage-pool default --network incusbr0 \
-    --image-dir /run/lab/images --boot-id-file /run/boot_id
+    --image-dir /run/lab/images --boot-id-file /run/boot_id --metadata-server http://169.254.169.254
 }
 pid_in_node_alive() { local pid; pid=$(cat "$1/run/lab/$2" 2>/dev/null) && [[ -d $1/proc/$pid ]]; }
 

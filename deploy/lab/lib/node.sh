@@ -93,6 +93,23 @@ node_crash() {
   cgroup_remove "$1"
 }
 
+# The cloud's notice that it takes the machine away; the power cut that follows is
+# the caller's.
+node_notice() {
+  local preempted
+  preempted=$(node_root "$1")/run/lab/metadata/computeMetadata/v1/instance/preempted
+  echo TRUE >"$preempted.new"
+  mv -f "$preempted.new" "$preempted"
+}
+
+# What a machine loses with its boot disk: everything but Incus and its pool.
+node_lose_boot_disk() {
+  local dir
+  for dir in etc etc.work var-lib var-lib.work home root log; do
+    rm -rf --one-file-system "${NODES_DIR:?}/$1/$dir"
+  done
+}
+
 # A service's pid inside the node, if it lives: node_service_pid NODE SERVICE
 node_service_pid() {
   local root pid

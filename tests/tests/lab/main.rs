@@ -11,6 +11,7 @@ mod life;
 mod limits;
 mod many;
 mod moves;
+mod spot;
 
 use containarium_tests::{lab::Lab, lab_check};
 

@@ -25,6 +25,8 @@ const CREATE: Duration = Duration::from_secs(180);
 const START: Duration = Duration::from_secs(90);
 /// What systemd inside gets to end its services before the power is taken away.
 const STOP_GRACE_SECS: u64 = 30;
+/// The same on a machine that ends 30 s after it said so.
+const BRIEF_GRACE_SECS: u64 = 20;
 const STOP: Duration = Duration::from_secs(STOP_GRACE_SECS + 30);
 /// A btrfs or ZFS dataset of many small files takes a while to go.
 const DELETE: Duration = Duration::from_secs(120);
@@ -202,14 +204,22 @@ impl LinuxHost {
     }
 
     pub(super) async fn stop_instance(&self, name: &str, mode: StopMode) -> Result<(), HostError> {
-        if mode == StopMode::Graceful {
-            let state = json!({ "action": "stop", "timeout": STOP_GRACE_SECS });
-            match self.set_state(name, state, STOP).await {
-                Ok(_) => return Ok(()),
-                Err(failure) => {
-                    tracing::warn!(container = name, failure = failure.text, "not stopped in time, forcing");
+        match mode {
+            StopMode::Graceful => {
+                let state = json!({ "action": "stop", "timeout": STOP_GRACE_SECS });
+                match self.set_state(name, state, STOP).await {
+                    Ok(_) => return Ok(()),
+                    Err(failure) => {
+                        tracing::warn!(container = name, failure = failure.text, "not stopped in time, forcing");
+                    }
                 }
             }
+            StopMode::Brief => {
+                let state = json!({ "action": "stop", "timeout": BRIEF_GRACE_SECS });
+                let outcome = self.set_state(name, state, Duration::from_secs(BRIEF_GRACE_SECS + 5)).await;
+                return self.unless_already(name, Power::Stopped, outcome.map(drop)).await;
+            }
+            StopMode::Force => {}
         }
         let outcome = self.set_state(name, json!({ "action": "stop", "force": true }), STOP).await;
         self.unless_already(name, Power::Stopped, outcome.map(drop)).await

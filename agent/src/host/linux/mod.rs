@@ -233,6 +233,12 @@ impl Host for LinuxHost {
         accounts::remove(fleet, username).await
     }
 
+    async fn flush(&self) -> Result<(), HostError> {
+        tokio::task::spawn_blocking(rustix::fs::sync)
+            .await
+            .map_err(|error| HostError::transient(format!("sync: {error}")))
+    }
+
     async fn activity(&self, name: &str) -> Result<Option<Activity>, HostError> {
         self.read_activity(name).await
     }
