@@ -128,9 +128,12 @@ impl Points {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Goes wrong from now on; counting starts at 1 again.
+    /// Goes wrong from now on; counting starts at 1 again. Nothing more goes wrong with one that is dead.
     pub fn plan_fault(&self, fault: CoordinatorFault) {
-        *self.plan() = Plan { fault: Some(fault), ..Plan::default() };
+        let mut plan = self.plan();
+        if !plan.dead {
+            *plan = Plan { fault: Some(fault), ..Plan::default() };
+        }
     }
 
     /// Whether a planned death has happened: the process is to be killed.
@@ -186,9 +189,11 @@ impl Spoiler for Points {
                 self.transaction(true)
             }
             Moment::Calling(call) => {
-                let lost = self.calling();
-                if !lost {
-                    self.observer.calling(Sent::read(call));
+                let (lost, sent) = (self.calling(), Sent::read(call));
+                match lost {
+                    // To its coordinator it is a call that failed.
+                    true => self.observer.tried(&sent),
+                    false => self.observer.calling(sent),
                 }
                 lost
             }
