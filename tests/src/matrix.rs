@@ -21,7 +21,7 @@ use tonic::Status;
 
 use crate::{
     fleet::{Background, Fleet, eventually},
-    invariants::{observer::CoordinatorFault, settle, violations},
+    invariants::{REST, observer::CoordinatorFault, settle, violations},
 };
 
 /// No operation here has as many effects, transactions or calls: more is one that never comes to an end.
@@ -215,8 +215,13 @@ impl Fleet {
     pub fn come_to_rest(&mut self) -> bool {
         let mut happened = false;
         loop {
+            let started = Instant::now();
             eventually("the fleet comes to rest", || {
                 happened |= self.revive();
+                // Says what stays wrong.
+                if started.elapsed() > REST {
+                    settle(self);
+                }
                 violations(self).is_empty() || !self.observer.violations().is_empty()
             });
             let died = self.points.is_dead() || self.nodes.iter().any(|node| node.host.is_down());

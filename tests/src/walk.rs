@@ -20,7 +20,7 @@ use self::{
 };
 use crate::{
     fleet::{Background, Fleet, eventually},
-    invariants::settle,
+    invariants::{nothing_went_wrong, settle},
     matrix::is_worth_repeating,
 };
 
@@ -135,6 +135,7 @@ impl Walker {
             let (node, _) = self.away.remove(at);
             self.fleet.start_agent(node);
         }
+        nothing_went_wrong(&self.fleet);
         // People wait for what they have asked for before they ask for the next.
         let user = step.deed.user().map(str::to_owned);
         while let Some(at) = self.flights.iter().position(|f| f.deed.user() == user.as_deref() && user.is_some()) {
@@ -273,6 +274,7 @@ impl Walker {
         };
         let started = Instant::now();
         eventually("nothing differs any more", || {
+            nothing_went_wrong(&self.fleet);
             let there = phases(&self.fleet);
             assert!(started.elapsed() < PATIENCE, "never comes to rest: {there:#?}");
             for (user, ..) in there.iter().filter(|(_, phase, ..)| *phase == v1::Phase::Drifted) {

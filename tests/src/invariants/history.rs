@@ -64,8 +64,8 @@ pub struct History {
     reigns: BTreeMap<u64, Option<Instant>>,
     /// Instances with our stamp, and which of them run.
     held: BTreeMap<At, bool>,
-    /// Ids of instances that had a login.
-    ran: BTreeSet<String>,
+    /// Where there was one with a login.
+    ran: BTreeSet<At>,
     wrong: Vec<Violation>,
 }
 
@@ -274,15 +274,22 @@ impl History {
                 continue;
             }
             if stamp.login.is_some() {
-                self.ran.insert(at.0.clone());
+                self.ran.insert(at.clone());
             }
             let runs = instance.seen.power == containarium_agent::host::Power::Running;
             self.held.insert(at.clone(), runs);
-            let others = self.held.iter().filter(|((id, on), runs)| **runs && *id == at.0 && on != node).count();
-            if runs && others > 0 {
+            let others = self.held.iter().filter(|((id, on), runs)| **runs && *id == at.0 && on != node);
+            let others = others.filter(|(at, _)| !self.is_outdated(at)).count();
+            if runs && others > 0 && !self.is_outdated(&at) {
                 self.wrong(Invariant::I1, format!("{} runs twice, on {node} too", instance.seen.name));
             }
         }
+    }
+
+    /// It never ran there for anybody and is wanted elsewhere now: a node that was cut off may make it all the same, and
+    /// destroys it when it hears.
+    fn is_outdated(&self, at: &At) -> bool {
+        self.rows.placements.get(at).is_some_and(|row| row.desired == "absent" && !row.ever_ran)
     }
 
     fn by_agent(&mut self, node: &str, before: Option<&SimInstance>, after: Option<&SimInstance>) {
@@ -309,7 +316,7 @@ impl History {
         }
         if let (None, Some(is)) = (before, &is)
             && is.order.copy_pass.is_none()
-            && self.ran.contains(&is.order.id.to_string())
+            && self.ran.contains(&(is.order.id.to_string(), node.to_owned()))
         {
             self.wrong(Invariant::I8, format!("{node}: {name} ran before and was made anew, empty"));
         }
