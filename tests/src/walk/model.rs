@@ -118,6 +118,8 @@ fn is_possible(deed: &Deed, state: Option<&Expected>, unsure: bool) -> bool {
     match (deed, state) {
         (Deed::Create { .. }, Some(_)) => unsure,
         (Deed::Create { .. }, None) => true,
+        // None: a node that is away has not confirmed an earlier one.
+        (Deed::Delete { .. }, None) => true,
         (Deed::Delete { .. }, Some(state)) => !state.protected || unsure,
         (_, state) => state.is_some() || unsure,
     }
