@@ -7,10 +7,10 @@ ifeq ($(PROFILE),release)
 CARGO_PROFILE := --release
 endif
 
-.PHONY: help demo down test check unit chaos lab-test lab-chaos bench packages build image
+.PHONY: help demo down test check unit chaos lab-test lab-chaos bench bench-placement packages build image
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: packages build image ## Three jump servers, a coordinator and alice's machine, here; then ssh into it
 	$(LAB) up
@@ -51,6 +51,10 @@ lab-test: packages build image
 bench: packages build image ## create-to-ssh beside a bare 'incus launch' of the same image; see docs/benchmarks.md
 	$(LAB) up
 	cargo run $(CARGO_PROFILE) -p containarium-tests --features lab --bin bench-create
+
+bench-placement: packages build image ## Sixty machines on three unequal servers, twice; see docs/benchmarks.md
+	$(LAB) up
+	cargo run $(CARGO_PROFILE) -p containarium-tests --features lab --bin bench-placement
 
 packages:
 	deploy/packages/install

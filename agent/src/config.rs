@@ -11,6 +11,8 @@ pub struct Config {
     pub node: NodeName,
     /// Where the coordinator dials. Port 0 picks a free one.
     pub listen: SocketAddr,
+    /// Where load balancers ask for `/healthz`; none: nowhere.
+    pub health: Option<SocketAddr>,
     /// As `containarium cert generate` writes it; only `ca.crt` and this node's pair are read.
     pub certs_dir: PathBuf,
     /// Fleet id and highest term; made with mode 0700.
@@ -19,6 +21,8 @@ pub struct Config {
     pub boot_id_file: PathBuf,
     /// The cloud's metadata server, which tells when this machine is about to be taken away: "http://169.254.169.254".
     pub metadata_server: Option<String>,
+    /// Where backups are kept, as a URL; none: nowhere.
+    pub backup_store: Option<String>,
     /// Waits and bounds.
     pub timings: Timings,
 }
@@ -39,8 +43,12 @@ pub struct Timings {
     /// Between looks at what was changed behind our back. Each reads every instance: a second of work for Incus on a full
     /// node.
     pub drift_every: Duration,
+    /// Between looks at what guards the node: a broken drop-in of sshd must not be there when sshd is started anew.
+    pub guard_every: Duration,
     /// Between looks at whether the containers are in use: one question to Incus for each of them.
     pub activity_every: Duration,
+    /// Between looks at who an sshd shows itself to be: a short connection to each.
+    pub identity_every: Duration,
 }
 
 impl Default for Timings {
@@ -52,7 +60,9 @@ impl Default for Timings {
             observe_max: Duration::from_secs(30),
             parallel: 8,
             drift_every: Duration::from_secs(60),
+            guard_every: Duration::from_secs(2),
             activity_every: Duration::from_secs(60),
+            identity_every: Duration::from_secs(300),
         }
     }
 }

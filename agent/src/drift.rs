@@ -1,7 +1,11 @@
 //! In what an instance of ours differs from the order that is stamped on it: what somebody changed behind our back, one
 //! line each for people. Pure. It must never repair anything, nor look at what Incus and the image note for themselves.
 
-use containarium_proto::{node::Order, sizes::Bytes, spec::Desired};
+use containarium_proto::{
+    node::Order,
+    sizes::Bytes,
+    spec::{Desired, Observed},
+};
 
 use crate::host::{
     Instance, Power,
@@ -32,6 +36,15 @@ pub fn drift(order: &Order, place: &Place, seen: &Instance) -> Vec<String> {
     }
     found.extend(seen.shape.profiles.iter().map(|profile| format!("profile {} was added", shown(profile))));
     found
+}
+
+/// The order as it is at rest: one whose container does not start by itself may rest stopped, and that is no difference.
+#[must_use]
+pub fn at_rest(order: &Order, observed: &Observed) -> Order {
+    match observed {
+        Observed::Stopped if order.desired == Desired::Running => Order { desired: Desired::Stopped, ..order.clone() },
+        _ => order.clone(),
+    }
 }
 
 /// Whether it runs or not is other than ordered. A container that its user is rebooting looks so for a moment.
@@ -105,6 +118,8 @@ mod tests {
             address: Ipv4Addr::new(10, 100, 1, 2),
             keys: KeySet::from_recorded([]).unwrap(),
             copy_pass: None,
+            origin: None,
+            guests: Vec::new(),
         }
     }
 

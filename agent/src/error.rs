@@ -22,6 +22,9 @@ pub enum AgentError {
     /// TLS or the server itself.
     #[error("serving")]
     Serve(#[source] tonic::transport::Error),
+    /// The port for load balancers.
+    #[error("serving the health port")]
+    Health(#[source] std::io::Error),
     /// A file that must be read or written.
     #[error("{action} {}", path.display())]
     File {
@@ -36,6 +39,15 @@ pub enum AgentError {
     /// `fleet.json` was edited or damaged.
     #[error("{} is damaged: restore it, or remove it and the agent takes the fleet from its instances", path.display())]
     Membership {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// `restores.json` was edited or damaged.
+    #[error("{} is damaged: restore it; if it is removed, an unfinished restore is begun anew by the coordinator", path.display())]
+    Journal {
         /// Which.
         path: PathBuf,
         /// Why.

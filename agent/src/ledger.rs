@@ -1,6 +1,10 @@
 //! What was ordered and what is seen, container by container, with the facts of the node: everything that Observe
 //! reports. In memory only: after a restart it is read back from the instances. It must never touch the host.
 
+mod guard;
+
+mod identities;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,15 +13,17 @@ use std::{
 
 use containarium_proto::{
     VERSION,
+    identity::{Host, Identities},
     ids::{AccessRevision, ContainerId, Generation},
     names::NodeName,
     node::{ContainerReport, CopyOffer, Licence, NodeReport, Order},
+    policy::GuardReport,
     spec::{Capacity, Image, Observed, Step},
 };
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-use crate::host::Network;
+use crate::{drift, host::Network};
 
 /// Confirmed deletions that are still reported. The coordinator asks again about one that was dropped, and is
 /// answered from the host.
@@ -59,10 +65,14 @@ struct Books {
     entries: BTreeMap<ContainerId, Entry>,
     facts: Facts,
     access: AccessRevision,
+    guard: GuardReport,
+    guard_warnings: Vec<String>,
+    identities: Identities,
     /// The machine is about to be taken away.
     preempting: bool,
     /// Why that would not be noticed.
     blind: Option<String>,
+    backup_store: String,
 }
 
 /// Why an order was not accepted.
@@ -84,6 +94,8 @@ pub(crate) struct Ledger {
     revision: watch::Sender<u64>,
     /// Somebody has no task yet.
     pub(crate) unattended: Notify,
+    /// A container runs whose sshd nobody has looked at.
+    pub(crate) unidentified: Notify,
 }
 
 impl Ledger {
@@ -95,7 +107,15 @@ impl Ledger {
             books: Mutex::default(),
             revision: watch::Sender::new(1),
             unattended: Notify::new(),
+            unidentified: Notify::new(),
         }
+    }
+
+    /// Says from now on where backups are kept.
+    pub(crate) fn set_backup_store(&self, url: &str) {
+        let mut books = self.books();
+        url.clone_into(&mut books.backup_store);
+        self.bump(&books);
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -181,7 +201,8 @@ impl Ledger {
             drift: Vec::new(),
             idle_since: None,
         });
-        entry.must_exist |= must_exist;
+        // Of another origin it is another machine: that the old one was here says nothing of it.
+        entry.must_exist = must_exist || (entry.must_exist && entry.order.origin == order.origin);
         entry.offer = None;
         entry.licence = None;
         entry.order = order;
@@ -220,6 +241,13 @@ impl Ledger {
     /// Whether the care for this order is at rest, so that a difference is nobody's work of ours.
     pub(crate) fn rests_at(&self, order: &Order) -> bool {
         self.books().entries.get(&order.id).is_some_and(|entry| entry.order == *order && is_rest(&entry.observed))
+    }
+
+    /// What an order is at rest, if that is the one that is held.
+    pub(crate) fn rest_of(&self, order: &Order) -> Option<Order> {
+        let books = self.books();
+        let held = books.entries.get(&order.id).filter(|entry| entry.order == *order)?;
+        Some(drift::at_rest(order, &held.observed))
     }
 
     /// Every order that is at rest.
@@ -320,6 +348,9 @@ impl Ledger {
         if entry.observed != observed {
             entry.idle_since = None;
         }
+        if observed == Observed::Running {
+            self.unidentified.notify_one();
+        }
         entry.observed = observed;
         let now = self.bump(&books);
         if let Some(entry) = books.entries.get_mut(&order.id) {
@@ -347,6 +378,7 @@ impl Ledger {
         for (_, id) in absent.into_iter().take(surplus) {
             books.entries.remove(&id);
         }
+        books.identities.remove(&Host::Container(id));
         true
     }
 
@@ -407,6 +439,8 @@ impl Ledger {
     pub(crate) fn report(&self) -> Option<NodeReport> {
         let books = self.books();
         let (capacity, network) = (books.facts.capacity?, books.facts.network?);
+        // Without it, the coordinator would take us for an agent that knows no certificates.
+        books.identities.get(&Host::Node)?;
         // Unknown is not reported: missing means nothing (I5), and nothing is what we know.
         let known = books.entries.iter().filter(|(_, entry)| entry.observed != Observed::Unknown);
         Some(NodeReport {
@@ -422,8 +456,11 @@ impl Ledger {
             images: books.facts.images.clone(),
             access_revision: books.access,
             foreign_users: books.facts.foreign_users.clone(),
-            warnings: books.facts.warnings.iter().chain(&books.blind).cloned().collect(),
+            warnings: books.warnings(),
+            identities: Some(books.identities_of_running()),
+            guard: books.guard.clone(),
             preempting: books.preempting,
+            backup_store: books.backup_store.clone(),
         })
     }
 }
@@ -441,6 +478,7 @@ fn report(id: &ContainerId, entry: &Entry) -> ContainerReport {
         observed: entry.observed.clone(),
         drift: entry.drift.clone(),
         idle_since: entry.idle_since.map(unix_millis),
+        claim: Some((entry.order.owner.clone(), entry.order.address)),
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use containarium_proto::{
     ids::{FleetId, Term},
-    node::Sender,
+    node::{SEEN_TERM, Sender},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -75,10 +75,11 @@ impl Membership {
                 )));
             }
             if sender.term < member.term {
-                return Err(Status::aborted(format!(
-                    "term {} is over: this node has seen {}",
-                    sender.term, member.term
-                )));
+                let why = format!("term {} is over: this node has seen {}", sender.term, member.term);
+                let mut status = Status::aborted(why);
+                // A database restored from a backup learns from it what the next term must be above.
+                status.metadata_mut().insert(SEEN_TERM, member.term.0.into());
+                return Err(status);
             }
             if sender.term == member.term {
                 return Ok(());

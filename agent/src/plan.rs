@@ -2,13 +2,13 @@
 //! remember, so a first try, a retry and a restart after kill -9 are the same thing.
 
 use containarium_proto::{
-    ids::FleetId,
-    keys::KeySet,
-    names::Username,
+    ids::{FleetId, Generation},
     node::{Licence, Order},
     spec::{Desired, Observed, Step},
 };
 use sha2::{Digest, Sha256};
+
+mod restore;
 
 use crate::host::{Instance, Power, Stamp, StopMode};
 
@@ -25,6 +25,10 @@ pub enum Action {
     Adopt,
     /// Give the instance that is adopted the order's name.
     Rename,
+    /// Stop it, to bring it back to a snapshot.
+    Halt,
+    /// Bring its disk back to a snapshot, and everything else to the order.
+    BringBack,
     /// Start it.
     Start,
     /// Stop it.
@@ -37,6 +41,18 @@ pub enum Action {
     WaitSsh,
     /// Remove what the copy that brought it here has left.
     ClearCopy,
+    /// Stop what a restore replaces; all of the new one is here.
+    StopReplaced,
+    /// Destroy what a restore replaces.
+    DeleteReplaced,
+    /// Give what was imported the order's name.
+    PutInPlace,
+    /// Make what was imported what is ordered.
+    Dress,
+    /// Destroy what was imported for nothing.
+    DropStaged,
+    /// Note that it has run under this order: from now on only a new one starts it.
+    NoteRan,
 }
 
 /// What to do next.
@@ -48,6 +64,8 @@ pub enum Next {
     Done(Observed),
     /// A pass of its copy must come from another node.
     Receive(Arrived),
+    /// Its data must come from a backup.
+    Restore,
     /// The instance carries a newer order than the one we hold: hold that one (I4).
     Newer(Box<Order>),
     /// Cannot be done without harm; a person must look.
@@ -76,6 +94,10 @@ pub struct Known<'a> {
     pub licence: Option<&'a Licence>,
     /// The instance that bears the name which the licence to adopt gives, if that is not the order's.
     pub named: Option<&'a Instance>,
+    /// A restore under this generation was begun and is not done: whatever the instance claims to be, it is not.
+    pub restoring: Option<Generation>,
+    /// What bears the name under which exports are imported.
+    pub staged: Option<&'a Instance>,
 }
 
 /// Plans one step.
@@ -84,7 +106,17 @@ pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known
     if let Some(next) = adoption(order, seen, known) {
         return next;
     }
+    // What is half brought back to a snapshot is no reason to replace it.
+    if known.restoring.is_none()
+        && let Some(next) = restore::next(fleet, order, seen, known)
+    {
+        return next;
+    }
     let ours = |stamp: &Stamp| stamp.fleet == fleet && stamp.order.id == order.id;
+    let stamped = seen.and_then(|instance| instance.stamp.as_ref()).filter(|stamp| ours(stamp));
+    if let Some(instance) = seen.filter(|_| is_to_be_restored(order, stamped, known)) {
+        return Next::Do(if instance.power == Power::Running { Action::Halt } else { Action::BringBack });
+    }
     let (instance, stamp) = match seen.map(|instance| (instance, instance.stamp.as_ref())) {
         Some((instance, Some(stamp))) if ours(stamp) => (instance, stamp),
         // I6: whatever bears this name is not this container, so this container is not here.
@@ -117,19 +149,23 @@ pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known
         }
         (Desired::Running | Desired::Stopped, _) if stamp.order != *order => match known.licence {
             Some(Licence::Repair) => Next::Do(Action::Repair),
-            Some(Licence::Adopt { .. }) | None => Next::Do(Action::Configure),
+            Some(Licence::Adopt { .. } | Licence::Restore { .. }) | None => Next::Do(Action::Configure),
         },
         (Desired::Stopped, Power::Running) => Next::Do(Action::Stop(StopMode::Graceful)),
         (Desired::Stopped, Power::Stopped) if left_by_copy(order, stamp) => Next::Do(Action::ClearCopy),
         (Desired::Stopped, Power::Stopped) => Next::Done(Observed::Stopped),
+        // Its node, or its user, has switched it off since, and it is not to start by itself.
+        (Desired::Running, Power::Stopped) if has_run(order, stamp) => Next::Done(Observed::Stopped),
         (Desired::Running, Power::Stopped) => Next::Do(Action::Start),
         (Desired::Running, Power::Running) => {
-            if stamp.login.as_deref() != Some(login_hash(&order.owner, &order.keys).as_str()) {
+            if stamp.login.as_deref() != Some(login_hash(order).as_str()) {
                 Next::Do(Action::EnsureLogin)
             } else if !known.ssh_answered {
                 Next::Do(Action::WaitSsh)
             } else if left_by_copy(order, stamp) {
                 Next::Do(Action::ClearCopy)
+            } else if !order.spec.autostart && !has_run(order, stamp) {
+                Next::Do(Action::NoteRan)
             } else {
                 Next::Done(Observed::Running)
             }
@@ -152,6 +188,24 @@ fn adoption(order: &Order, seen: Option<&Instance>, known: Known<'_>) -> Option<
         (None, Some(_)) => Some(Next::Do(Action::Rename)),
         (None, None) => None,
     }
+}
+
+/// What was begun is finished, whatever is ordered now: only then the instance says again what it is. What is asked for is
+/// begun once: an instance stamped since then has been there.
+fn is_to_be_restored(order: &Order, stamped: Option<&Stamp>, known: Known<'_>) -> bool {
+    match (known.restoring, known.licence) {
+        (Some(_), _) => true,
+        (None, Some(Licence::Restore { since, .. })) => {
+            order.desired != Desired::Absent && stamped.is_some_and(|stamp| stamp.order.generation < *since)
+        }
+        (None, Some(Licence::Adopt { .. } | Licence::Repair) | None) => false,
+    }
+}
+
+/// Whether the order, of a container that does not start by itself, was carried out once. One that was cut off before
+/// is not: it is still to be started.
+fn has_run(order: &Order, stamp: &Stamp) -> bool {
+    !order.spec.autostart && stamp.ran == Some(order.generation)
 }
 
 fn left_by_copy(order: &Order, stamp: &Stamp) -> bool {
@@ -184,26 +238,43 @@ pub fn step(action: Action, desired: Desired) -> Step {
         (Action::Repair, _) => (1, 3, "writing back what was ordered"),
         (Action::Rename, _) => (1, 3, "renaming it"),
         (Action::Adopt, _) => (1, 3, "taking it over"),
+        (Action::Halt, _) => (1, 3, "stopping for the restore"),
+        (Action::BringBack, _) => (1, 3, "bringing its disk back to the snapshot"),
         (Action::Start, _) => (1, 3, "starting"),
         (Action::EnsureLogin, _) => (2, 3, "adding the user and keys"),
         (Action::WaitSsh, _) => (3, 3, "waiting for ssh"),
         (Action::Stop(_), Desired::Running) => (1, 3, "stopping for a restart"),
         (Action::Stop(_), Desired::Stopped) => (1, 1, "stopping"),
         (Action::Stop(_), Desired::Absent) => (1, 2, "stopping"),
+        (Action::StopReplaced, _) => (1, 3, "stopping what is replaced"),
+        (Action::DeleteReplaced, _) => (1, 3, "removing what is replaced"),
+        (Action::PutInPlace, _) => (1, 3, "putting the restored one in its place"),
+        (Action::Dress, _) => (1, 3, "setting limits, address and stamp"),
+        (Action::DropStaged, _) => (1, 3, "removing what an earlier restore has left"),
+        (Action::NoteRan, _) => (3, 3, "noting that it runs"),
         (Action::ClearCopy, _) => (3, 3, "removing what the move has left"),
         (Action::Delete, _) => (2, 2, "removing the instance and its data"),
     };
     Step { index, total, title: title.to_owned() }
 }
 
-/// What [`Stamp::login`] must be when the login inside is right.
+/// What [`Stamp::login`] must be when the logins inside are right: the owner's and every guest's.
 #[must_use]
-pub fn login_hash(user: &Username, keys: &KeySet) -> String {
+pub fn login_hash(order: &Order) -> String {
     let mut hash = Sha256::new();
-    hash.update(user.as_str());
-    for line in keys.to_lines() {
+    hash.update(order.owner.as_str());
+    for line in order.keys.to_lines() {
         hash.update([0]);
         hash.update(line);
+    }
+    for guest in &order.guests {
+        // Neither a name nor a line of a key holds these.
+        hash.update([if guest.sudo { 2 } else { 1 }]);
+        hash.update(guest.user.as_str());
+        for line in guest.keys.to_lines() {
+            hash.update([0]);
+            hash.update(line);
+        }
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

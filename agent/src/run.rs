@@ -17,14 +17,20 @@ use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
     access::Access,
+    backup::{Backups, Store},
     config::Config,
     error::AgentError,
     facts,
+    guard::Guard,
+    health,
     host::Host,
+    identity,
+    journal::Journal,
     ledger::Ledger,
     membership::Membership,
     preemption::{self, Notices},
     service::Service,
+    standing::Standing,
     watch,
     worker::Worker,
 };
@@ -48,17 +54,34 @@ pub async fn run<H: Host>(
         path: config.boot_id_file.clone(),
         source,
     })?;
+    let store = config.backup_store.as_deref().map(Store::open).transpose();
+    let store = store.map_err(|error| AgentError::Host(error.message))?;
     let membership = Arc::new(Membership::load(&config.state_dir)?);
+    let journal = Arc::new(Journal::load(&config.state_dir)?);
     let ledger = Arc::new(Ledger::new(config.node.clone(), boot_id.trim().to_owned()));
+    if let Some(store) = &store {
+        ledger.set_backup_store(store.url());
+    }
+    let backups = Arc::new(Backups::new(host.clone(), store));
     let listen = |source| AgentError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
+
+    let standing = Arc::new(Standing::load(&config.state_dir)?);
+    let health = match config.health {
+        Some(address) => Some(health::bind(address).await?),
+        None => None,
+    };
+    let guard = Arc::new(Guard::new(host.clone(), ledger.clone(), standing.clone(), &config.timings));
 
     let service = Service {
         host: host.clone(),
         ledger: ledger.clone(),
         membership: membership.clone(),
-        access: Access::new(host.clone(), ledger.clone()),
+        access: Access::new(host.clone(), ledger.clone(), standing.clone()),
+        backups: backups.clone(),
+        guard: guard.clone(),
+        standing: standing.clone(),
         observe_max: config.timings.observe_max,
         stop: stop.clone(),
     };
@@ -75,7 +98,17 @@ pub async fn run<H: Host>(
     {
         ledger.set_preempting();
     }
-    let mut tasks = Tasks::start(&config, &host, &ledger, &membership);
+    let mut tasks = Tasks::start(&config, &host, (&ledger, &membership, &journal), backups);
+    tasks.0.spawn(async move { guard.run().await });
+    let stopping = (stop.clone(), standing.clone());
+    tasks.0.spawn(async move {
+        stopping.0.cancelled().await;
+        stopping.1.stop();
+        std::future::pending().await
+    });
+    if let Some(listener) = health {
+        tasks.0.spawn(health::serve(listener, standing, ledger.clone()));
+    }
     tasks.0.spawn(preemption::run(notices, host.clone(), ledger.clone(), membership.clone()));
     tracing::info!(node = %config.node, %address, version = VERSION, "serving");
     if let Some(Err(_)) = ready.map(|ready| ready.send(address)) {
@@ -93,13 +126,20 @@ pub async fn run<H: Host>(
 struct Tasks(JoinSet<AgentError>);
 
 impl Tasks {
-    fn start<H: Host>(config: &Config, host: &Arc<H>, ledger: &Arc<Ledger>, membership: &Arc<Membership>) -> Self {
+    fn start<H: Host>(
+        config: &Config,
+        host: &Arc<H>,
+        (ledger, membership, journal): (&Arc<Ledger>, &Arc<Membership>, &Arc<Journal>),
+        backups: Arc<Backups<H>>,
+    ) -> Self {
         let mut tasks = JoinSet::new();
         let worker = Arc::new(Worker {
             host: host.clone(),
             ledger: ledger.clone(),
             membership: membership.clone(),
+            journal: journal.clone(),
             timings: config.timings,
+            backups,
             turns: Semaphore::new(config.timings.parallel),
         });
         let recalling = worker.clone();
@@ -117,6 +157,7 @@ impl Tasks {
         tasks.spawn(async move { facts.run().await });
         let watch = watch::Watch::new(host.clone(), ledger.clone(), membership.clone(), config.timings.drift_every);
         tasks.spawn(async move { watch.run().await });
+        tasks.spawn(identity::Keeper::new(host.clone(), ledger.clone(), &config.timings).run());
         Self(tasks)
     }
 

@@ -1,6 +1,10 @@
 //! The agent's port: wire in, valid values to the ledger and the access keeper, reports out. It decides nothing beyond
 //! the order of acceptance that `agent.proto` states.
 
+mod backups;
+
+mod sessions;
+
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use containarium_proto::{
@@ -11,13 +15,19 @@ use containarium_proto::{
     v1::{self, agent_server::Agent},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     access::Access,
+    backup::Backups,
+    guard::Guard,
     host::{Host, HostError, Power},
+    identity,
     ledger::{Ledger, Refused},
     membership::Membership,
+    receiving,
+    snapshots::{self, What},
+    standing::Standing,
     usage,
 };
 
@@ -26,24 +36,27 @@ pub(crate) struct Service<H> {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) access: Access<H>,
+    pub(crate) backups: Arc<Backups<H>>,
+    pub(crate) guard: Arc<Guard<H>>,
+    pub(crate) standing: Arc<Standing>,
     pub(crate) observe_max: Duration,
     pub(crate) stop: CancellationToken,
 }
 
-fn invalid(error: impl std::fmt::Display) -> Status {
+pub(crate) fn invalid(error: impl std::fmt::Display) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-fn unavailable(error: HostError) -> Status {
+pub(crate) fn unavailable(error: HostError) -> Status {
     Status::unavailable(error.message)
 }
 
-fn not_here(id: ContainerId) -> Status {
+pub(crate) fn not_here(id: ContainerId) -> Status {
     Status::not_found(format!("container {id} is not here"))
 }
 
 impl<H> Service<H> {
-    fn ordered(&self, id: ContainerId) -> Result<Order, Status> {
+    pub(crate) fn ordered(&self, id: ContainerId) -> Result<Order, Status> {
         self.ledger.order(id).ok_or_else(|| not_here(id))
     }
 }
@@ -193,15 +206,116 @@ impl<H: Host> Agent for Service<H> {
         Ok(Response::new(v1::FetchImageResponse {}))
     }
 
+    async fn list_snapshots(
+        &self,
+        request: Request<v1::SnapshotsOfRequest>,
+    ) -> Result<Response<v1::SnapshotsOf>, Status> {
+        Ok(Response::new(snapshots::list(self, request.get_ref()).await?))
+    }
+
+    async fn make_snapshot(&self, request: Request<v1::SnapshotOrder>) -> Result<Response<v1::SnapshotDone>, Status> {
+        Ok(Response::new(snapshots::carry_out(self, request.get_ref(), What::Make).await?))
+    }
+
+    async fn remove_snapshot(&self, request: Request<v1::SnapshotOrder>) -> Result<Response<v1::SnapshotDone>, Status> {
+        Ok(Response::new(snapshots::carry_out(self, request.get_ref(), What::Remove).await?))
+    }
+
+    async fn receive_image(
+        &self,
+        request: Request<Streaming<v1::ReceiveImageRequest>>,
+    ) -> Result<Response<v1::ReceiveImageResponse>, Status> {
+        let mut requests = request.into_inner();
+        let (sender, files) = receiving::header(&mut requests).await?;
+        self.membership.admit(sender).await?;
+        let outcome = self.host.import_image(&files, receiving::pieces(requests)).await;
+        outcome.map_err(|error| if error.permanent { invalid(error) } else { unavailable(error) })?;
+        Ok(Response::new(v1::ReceiveImageResponse {}))
+    }
+
     async fn sync_access(&self, request: Request<v1::SyncAccessRequest>) -> Result<Response<v1::AccessReport>, Status> {
         let request = request.into_inner();
         let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
         let accounts: Vec<Account> =
             request.accounts.iter().map(convert::account_from_wire).collect::<Result<_, _>>().map_err(invalid)?;
         self.membership.admit(sender).await?;
-        let failures = self.access.sync(sender.fleet, AccessRevision(request.revision), &accounts).await?;
+        let failures =
+            self.access.sync(sender.fleet, AccessRevision(request.revision), (&accounts, &request.keep)).await?;
         let failures = failures.into_iter().map(|(username, error)| v1::AccountFailure { username, error }).collect();
         Ok(Response::new(v1::AccessReport { revision: request.revision, failures }))
+    }
+
+    async fn get_order(&self, request: Request<v1::GetOrderRequest>) -> Result<Response<v1::ApplyRequest>, Status> {
+        let request = request.into_inner();
+        let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
+        let id: ContainerId = request.container_id.parse().map_err(invalid)?;
+        self.membership.admit(sender).await?;
+        Ok(Response::new(convert::order_to_wire(sender, &self.ordered(id)?)))
+    }
+
+    async fn write_backup(
+        &self,
+        request: Request<v1::WriteBackupRequest>,
+    ) -> Result<Response<v1::BackupProgress>, Status> {
+        self.have_written(request.into_inner()).await
+    }
+
+    async fn check_backup(
+        &self,
+        request: Request<v1::CheckBackupRequest>,
+    ) -> Result<Response<v1::BackupProgress>, Status> {
+        self.have_checked(request.into_inner()).await
+    }
+
+    async fn remove_backup(
+        &self,
+        request: Request<v1::RemoveBackupRequest>,
+    ) -> Result<Response<v1::RemoveBackupResponse>, Status> {
+        self.have_removed(request.into_inner()).await
+    }
+
+    async fn list_stored(
+        &self,
+        request: Request<v1::ListStoredRequest>,
+    ) -> Result<Response<v1::ListStoredResponse>, Status> {
+        self.stored(request.into_inner()).await
+    }
+
+    async fn read_manifest(
+        &self,
+        request: Request<v1::ReadManifestRequest>,
+    ) -> Result<Response<v1::ReadManifestResponse>, Status> {
+        self.manifest(request.into_inner()).await
+    }
+
+    async fn sync_policy(
+        &self,
+        request: Request<v1::SyncPolicyRequest>,
+    ) -> Result<Response<v1::SyncPolicyResponse>, Status> {
+        let caller = request.remote_addr().map(|address| address.ip().to_canonical());
+        let request = request.into_inner();
+        let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
+        let policy = convert::policy_from_wire(request.policy.as_ref()).map_err(invalid)?;
+        self.membership.admit(sender).await?;
+        self.standing.tell(policy, caller).map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "the policy could not be recorded");
+            Status::unavailable("this node cannot write its state file: see its log")
+        })?;
+        self.guard.enforce().await.map_err(unavailable)?;
+        Ok(Response::new(v1::SyncPolicyResponse {}))
+    }
+
+    async fn install_host_certificate(
+        &self,
+        request: Request<v1::InstallHostCertificateRequest>,
+    ) -> Result<Response<v1::InstallHostCertificateResponse>, Status> {
+        let request = request.into_inner();
+        let sender = convert::sender_from_wire(request.sender.as_ref()).map_err(invalid)?;
+        let of = convert::host_from_wire(&request.container_id).map_err(invalid)?;
+        let certificate = request.certificate.parse().map_err(invalid)?;
+        self.membership.admit(sender).await?;
+        identity::install(&*self.host, &self.ledger, of, &certificate).await?;
+        Ok(Response::new(v1::InstallHostCertificateResponse {}))
     }
 
     async fn list_foreign(
@@ -212,5 +326,31 @@ impl<H: Host> Agent for Service<H> {
         self.membership.admit(sender).await?;
         let foreign = self.host.foreign().await.map_err(unavailable)?;
         Ok(Response::new(v1::ListForeignResponse { instances: foreign.iter().map(convert::foreign_to_wire).collect() }))
+    }
+
+    async fn read_audit(&self, request: Request<v1::ReadAuditRequest>) -> Result<Response<v1::AuditBatch>, Status> {
+        Ok(Response::new(sessions::read_audit(self, request.into_inner()).await?))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<v1::ListNodeSessionsRequest>,
+    ) -> Result<Response<v1::ListNodeSessionsResponse>, Status> {
+        Ok(Response::new(sessions::list(self, request.get_ref()).await?))
+    }
+
+    async fn end_sessions(
+        &self,
+        request: Request<v1::EndSessionsRequest>,
+    ) -> Result<Response<v1::EndSessionsResponse>, Status> {
+        Ok(Response::new(sessions::end(self, request.into_inner()).await?))
+    }
+
+    async fn list_bans(&self, request: Request<v1::ListBansRequest>) -> Result<Response<v1::Bans>, Status> {
+        Ok(Response::new(sessions::bans(self, request.get_ref()).await?))
+    }
+
+    async fn unban(&self, request: Request<v1::UnbanRequest>) -> Result<Response<v1::UnbanResponse>, Status> {
+        Ok(Response::new(sessions::unban(self, request.get_ref()).await?))
     }
 }

@@ -58,7 +58,8 @@ impl<H: Host> Watch<H> {
         }
         for instance in instances {
             let Some(stamp) = instance.stamp.as_ref().filter(|stamp| stamp.fleet == fleet) else { continue };
-            match drift::power(&stamp.order, &instance) {
+            let rests = self.ledger.rest_of(&stamp.order);
+            match drift::power(rests.as_ref().unwrap_or(&stamp.order), &instance) {
                 Some(_) if self.ledger.rests_at(&stamp.order) => again.push(instance.name.clone()),
                 Some(_) | None => self.compare(fleet, &instance),
             }
@@ -78,6 +79,7 @@ impl<H: Host> Watch<H> {
     /// What is being worked on differs for a reason: only an order that is at rest is compared.
     fn compare(&self, fleet: FleetId, instance: &Instance) {
         let Some(stamp) = instance.stamp.as_ref().filter(|stamp| stamp.fleet == fleet) else { return };
-        self.ledger.set_drift(&stamp.order, drift::drift(&stamp.order, &self.host.place(), instance));
+        let Some(rests) = self.ledger.rest_of(&stamp.order) else { return };
+        self.ledger.set_drift(&stamp.order, drift::drift(&rests, &self.host.place(), instance));
     }
 }

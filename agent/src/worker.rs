@@ -4,20 +4,24 @@
 use std::{sync::Arc, time::Duration};
 
 use containarium_proto::{
+    backup::BackupKey,
     ids::{ContainerId, FleetId},
     node::{CopyOffer, Licence, Order},
     spec::{Desired, Observed, Step},
 };
+use futures::{StreamExt, TryStreamExt};
 use tokio::{
     sync::{Notify, Semaphore},
     task::JoinSet,
 };
 
 use crate::{
+    backup::{self, Backups},
     config::Timings,
     drift,
     error::AgentError,
-    host::{Host, HostError, Power},
+    host::{Host, HostError, Power, StopMode, shape::staging_name},
+    journal::Journal,
     ledger::Ledger,
     membership::Membership,
     plan::{self, Action, Arrived, Known, Next},
@@ -28,11 +32,16 @@ const MAX_STEPS: usize = 20;
 /// A refresh that failed this often in a row fails on what is here, not on the way: the copy begins anew.
 const REFRESH_FAILURES: u32 = 2;
 
+/// How often it is said how far a restore is: each word of it is a report to the coordinator.
+const TELL: Duration = Duration::from_millis(300);
+
 pub(crate) struct Worker<H> {
     pub(crate) host: Arc<H>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) membership: Arc<Membership>,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) timings: Timings,
+    pub(crate) backups: Arc<Backups<H>>,
     /// Bounds the containers worked on at once.
     pub(crate) turns: Semaphore,
 }
@@ -43,6 +52,8 @@ enum Round {
     Settled(Observed, Vec<String>),
     /// A pass of a copy is to be received, and here is the offer.
     Receive(CopyOffer, Arrived),
+    /// Its data are to be fetched from a backup.
+    Restore,
     /// The order changed meanwhile, or a newer one was found on the instance.
     Again,
 }
@@ -81,10 +92,11 @@ impl<H: Host> Worker<H> {
                 Ok(Round::Receive(offer, arrived)) => {
                     self.receive(fleet, &order, &wake, (offer, arrived, failures)).await.map(|()| Round::Again)
                 }
+                Ok(Round::Restore) => self.restore(&order, &wake).await.map(|()| Round::Again),
                 other => other,
             };
             match round {
-                Ok(Round::Again | Round::Receive(..)) => {}
+                Ok(Round::Again | Round::Receive(..) | Round::Restore) => {}
                 Ok(Round::Settled(observed, drift)) => {
                     // Waiting for the next try is no success.
                     if observed != Observed::AwaitingCopy {
@@ -182,6 +194,47 @@ impl<H: Host> Worker<H> {
         }
     }
 
+    /// Without a turn, as a copy. The end of the export comes only if all of it is what was written, and without its end
+    /// nothing is made of it.
+    async fn restore(&self, order: &Order, wake: &Notify) -> Result<(), HostError> {
+        let (host, name, Some(origin)) = (&self.host, &order.name, &order.origin) else { return Ok(()) };
+        let Some(store) = self.backups.store() else {
+            return Err(HostError::permanent("this node has no --backup-store to restore from"));
+        };
+        // Of an agent before this one: what it has uploaded in full goes on without it.
+        let staging = staging_name(name);
+        host.finish_copy(&staging).await?;
+        if host.instance(&staging).await?.is_some() {
+            return Ok(());
+        }
+        let said = |title: String| {
+            let step = Step { index: 1, total: 3, title };
+            self.ledger.observe(order, Observed::Converging { step });
+        };
+        said(format!("restoring backup {}", origin.backup));
+        let key = BackupKey { owner: order.owner.clone(), id: origin.backup.clone() };
+        let (size, mut done) = (origin.data.size.0, 0);
+        let (sender, mut read) = tokio::sync::watch::channel(0u64);
+        let body = store.read(&key, &origin.data).await?.inspect_ok(move |chunk| {
+            done += chunk.len() as u64;
+            sender.send_replace(done);
+        });
+        let importing = host.import(name, size, body.boxed());
+        let telling = async {
+            while read.changed().await.is_ok() {
+                tokio::time::sleep(TELL).await;
+                said(format!("restoring backup {}: {}", key.id, backup::how_far(*read.borrow_and_update(), size)));
+            }
+            said(format!("restoring backup {}: unpacking it", key.id));
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            imported = importing => imported,
+            () = telling => Ok(()),
+            () = self.until_newer(order, wake) => Ok(()),
+        }
+    }
+
     async fn converge(&self, fleet: FleetId, order: &Order, wake: &Notify) -> Result<Round, HostError> {
         let _turn = self.turns.acquire().await;
         let mut ssh_answered = false;
@@ -196,19 +249,27 @@ impl<H: Host> Worker<H> {
                 Some(Licence::Adopt { instance, .. }) if *instance != order.name => {
                     self.host.instance(instance).await?
                 }
-                Some(Licence::Adopt { .. } | Licence::Repair) | None => None,
+                Some(Licence::Adopt { .. } | Licence::Repair | Licence::Restore { .. }) | None => None,
+            };
+            let staged = match order.origin {
+                Some(_) => self.host.instance(&staging_name(&order.name)).await?,
+                None => None,
             };
             let must_exist = self.ledger.must_exist(order.id);
-            let known = Known { ssh_answered, must_exist, licence: licence.as_ref(), named: named.as_ref() };
+            let restoring = self.unfinished(fleet, order, seen.as_ref())?;
+            let (licence, named, staged) = (licence.as_ref(), named.as_ref(), staged.as_ref());
+            let known = Known { ssh_answered, must_exist, licence, named, restoring, staged };
             match plan::plan(fleet, order, seen.as_ref(), known) {
                 Next::Done(observed) => {
-                    let differs = |seen| drift::drift(order, &self.host.place(), seen);
+                    let rests = drift::at_rest(order, &observed);
+                    let differs = |seen| drift::drift(&rests, &self.host.place(), seen);
                     return Ok(Round::Settled(observed, seen.as_ref().map(differs).unwrap_or_default()));
                 }
                 Next::Receive(arrived) => {
                     let offer = self.ledger.take_offer(order).map(|offer| Round::Receive(offer, arrived));
                     return Ok(offer.unwrap_or(Round::Settled(Observed::AwaitingCopy, Vec::new())));
                 }
+                Next::Restore => return Ok(Round::Restore),
                 Next::Refuse(why) => return Err(HostError::permanent(why)),
                 Next::Newer(found) => {
                     self.ledger.recall(*found, false);
@@ -238,13 +299,21 @@ impl<H: Host> Worker<H> {
                     host.rename(&instance, &order.name).await?;
                 }
             }
+            Action::Halt => host.stop(&order.name, StopMode::Graceful).await?,
+            Action::BringBack => self.bring_back(fleet, order).await?,
             Action::Start => host.start(&order.name).await?,
             Action::Stop(mode) => host.stop(&order.name, mode).await?,
             Action::Delete => host.delete(&order.name).await?,
             Action::ClearCopy => host.clear_copy(&order.name).await?,
+            Action::StopReplaced => host.stop(&order.name, StopMode::Graceful).await?,
+            Action::DeleteReplaced => host.delete(&order.name).await?,
+            Action::PutInPlace => host.rename(&staging_name(&order.name), &order.name).await.map_err(may_pass)?,
+            Action::Dress => host.dress(fleet, order).await.map_err(may_pass)?,
+            Action::DropStaged => host.delete(&staging_name(&order.name)).await?,
+            Action::NoteRan => host.stamp_ran(&order.name, order.generation).await?,
             Action::EnsureLogin => {
-                host.ensure_login(&order.name, &order.owner, &order.keys).await?;
-                host.stamp_login(&order.name, &plan::login_hash(&order.owner, &order.keys)).await?;
+                host.ensure_login(order).await?;
+                host.stamp_login(&order.name, &plan::login_hash(order)).await?;
             }
             // The one step that may take minutes: a delete must not wait for it.
             Action::WaitSsh => tokio::select! {
@@ -258,6 +327,13 @@ impl<H: Host> Worker<H> {
     /// Reads the orders off the instances, once, as soon as the host answers: what an agent knows after kill -9, and
     /// after the loss of the boot disk.
     pub(crate) async fn recall(&self) -> Result<(), AgentError> {
+        // Before the instances: those that are noted here claim to be what they were.
+        for noted in self.journal.all() {
+            self.ledger.recall(noted.order, true);
+        }
+        if let Err(error) = self.backups.sweep().await {
+            tracing::warn!(%error, "what earlier exports have left is removed with the next one");
+        }
         let mut wait = self.timings.retry_min;
         let instances = loop {
             match self.host.instances().await {
@@ -290,4 +366,9 @@ impl<H: Host> Worker<H> {
         }
         Ok(())
     }
+}
+
+/// What is replaced is gone already: nobody must be told that this cannot be done.
+fn may_pass(error: HostError) -> HostError {
+    HostError::transient(error.message)
 }

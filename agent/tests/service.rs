@@ -68,10 +68,12 @@ impl Node {
         let config = Config {
             node: "jump-1".parse().unwrap(),
             listen: "127.0.0.1:0".parse().unwrap(),
+            health: None,
             certs_dir: path("certs"),
             state_dir: path("state"),
             boot_id_file: path("boot_id"),
             metadata_server: None,
+            backup_store: None,
             timings,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -152,6 +154,8 @@ fn order(id: ContainerId, desired: Desired, generation: u64) -> Order {
         address: "10.100.1.2".parse().unwrap(),
         keys: [KEY.trim_end().to_owned()].to_vec().try_into().unwrap(),
         copy_pass: None,
+        origin: None,
+        guests: Vec::new(),
     }
 }
 
@@ -311,6 +315,7 @@ fn accounts_become_exactly_the_set_and_strangers_stay() {
         username: name.into(),
         ssh_keys: vec![KEY.trim_end().into()],
         permit_address: permit.into(),
+        ..Default::default()
     };
     block_on(async {
         let mut client = node.dial(address).await;
@@ -318,6 +323,7 @@ fn accounts_become_exactly_the_set_and_strangers_stay() {
             sender: Some(convert::sender_to_wire(node.sender(1))),
             revision,
             accounts,
+            keep: Vec::new(),
         };
         let two = vec![account("alice", "10.100.1.2"), account("bob", "10.100.2.2")];
         assert!(client.sync_access(sync(1, two)).await.unwrap().into_inner().failures.is_empty());

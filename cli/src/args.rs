@@ -1,8 +1,13 @@
 //! The command line, as data. Values are checked here, before anything is dialled.
 
 mod adopt;
+mod backup;
+mod image;
 mod lifetime;
 mod node;
+mod people;
+mod snapshot;
+mod ssh;
 mod views;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
@@ -14,12 +19,18 @@ use containarium_proto::{
     labels::Label,
     names::{NodeName, Username},
     sizes::Bytes,
+    snapshots::Keep,
 };
 
 pub use self::{
     adopt::Adopt,
-    lifetime::{Limit, Set, Switch},
+    backup::{Backup, BackupDelete, One, Restore, Which},
+    image::{Base, ImageBake, ImageImport},
+    lifetime::{Allowed, Limit, Set, Switch},
     node::{NodeLabel, NodeSet},
+    people::{Audit, Last, Security, Sessions, Share, ShareList, Unshare},
+    snapshot::{Snapshot, SnapshotEvery, SnapshotRestore, schedule_change},
+    ssh::{Ssh, SshCa, SshConfig, Sync},
     views::{Top, TopSort},
 };
 
@@ -38,7 +49,8 @@ pub struct Args {
 /// Options of every command.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Global {
-    /// The coordinator: https://HOST:PORT, or unix:///PATH for root on its own machine.
+    /// The coordinator: https://HOST:PORT, or unix:///PATH for root on its own machine. Several, separated by commas: any
+    /// of them that answers.
     #[arg(long, env = "CONTAINARIUM_SERVER", global = true)]
     pub server: Option<String>,
     /// Folder with ca.crt, client.crt and client.key.
@@ -95,17 +107,45 @@ pub enum Command {
     Move(Move),
     /// Change when a machine starts and stops by itself.
     Set(Set),
+    /// A machine's disk as it was.
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+    /// Backups of machines.
+    #[command(subcommand)]
+    Backup(Backup),
     /// A user's ssh keys.
     #[command(subcommand)]
     Key(Key),
     /// Print what belongs into ~/.ssh/config.
     Export(Export),
+    /// Log in to a machine with OpenSSH's own client.
+    Ssh(Ssh),
+    /// Keep ssh's configuration in step with the machines.
+    #[command(subcommand)]
+    SshConfig(SshConfig),
+    /// The keys that ssh knows the fleet's servers and machines by.
+    #[command(subcommand)]
+    SshCa(SshCa),
     /// The servers of the fleet.
     #[command(subcommand)]
     Node(Node),
     /// Golden images, which machines are cloned from.
     #[command(subcommand)]
     Image(Image),
+    /// Let another user into a machine, as themselves, or see who is let in.
+    Share(Share),
+    /// Let another user into a machine no more.
+    Unshare(Unshare),
+    /// Who is connected now.
+    #[command(subcommand)]
+    Sessions(Sessions),
+    /// A user's latest logins.
+    Last(Last),
+    /// Who connected, who tried, who was banned: a line each, by time.
+    Audit(Audit),
+    /// Sessions, failures and bans at a glance.
+    #[command(subcommand)]
+    Security(Security),
     /// What happened lately.
     Events(Events),
     /// What machines use at this moment.
@@ -175,6 +215,15 @@ pub struct Create {
     /// Stop the machine after this long without an ssh session or use of CPU, such as 12h.
     #[arg(long, value_parser = lifetime::idle_stop, value_name = "DURATION")]
     pub idle_stop: Option<Duration>,
+    /// Make a snapshot of the machine so often, while it runs.
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub snapshots: Option<SnapshotEvery>,
+    /// Keep so many of these, the newest; 7 without it.
+    #[arg(long, requires = "snapshots", value_name = "N")]
+    pub keep: Option<Keep>,
+    /// Users whose machines may open connections to this one, such as bob,carol; wherever they live.
+    #[arg(long, value_parser = user, value_delimiter = ',', value_name = "USER")]
+    pub allow_from: Vec<Username>,
 }
 
 fn memory(text: &str) -> Result<Bytes, String> {
@@ -263,6 +312,9 @@ pub struct Delete {
     /// Do not ask.
     #[arg(long)]
     pub force: bool,
+    /// Stop it, write a backup and verify that first; delete it only then.
+    #[arg(long)]
+    pub backup: bool,
 }
 
 /// Change limits; what is not given stays.
@@ -359,6 +411,10 @@ pub struct Export {
     /// Write to this file, mode 0600, in place of standard output.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Where the fleet's key for host certificates is written, for ssh to know its hosts by; without it,
+    /// ~/.ssh/containarium/known_hosts.
+    #[arg(long, value_name = "FILE")]
+    pub known_hosts: Option<PathBuf>,
 }
 
 /// Servers.
@@ -419,6 +475,10 @@ pub enum Node {
 pub enum Image {
     /// All images, and which servers have each.
     List,
+    /// Bring an image from its two files to a server; the others fetch it from there.
+    Import(ImageImport),
+    /// Make an image on this machine, from a distribution's packages. Needs root, Debian and one to two minutes.
+    Bake(ImageBake),
     /// Give this image to creates that name none.
     Default {
         /// Alias or fingerprint.

@@ -16,11 +16,14 @@ use tonic::{
 
 use crate::{
     args::Global,
+    endpoints::{Endpoints, Way},
     errors::{self, Failure},
 };
 
 /// Three round trips over a bad line.
 const CONNECT: Duration = Duration::from_secs(5);
+/// The next one may be nearer.
+const CONNECT_ONE_OF_MANY: Duration = Duration::from_secs(2);
 /// Reads touch one database: a second is long.
 const READ: Duration = Duration::from_secs(15);
 /// The coordinator ends its own streams before this.
@@ -28,9 +31,10 @@ const STREAM: Duration = Duration::from_secs(20 * 60);
 const DEFAULT_SOCKET: &str = "/run/containarium/coordinator.sock";
 
 pub(crate) struct Client {
+    /// All of them, for people.
     pub(crate) server: String,
     timeout: Option<Duration>,
-    fleet: FleetClient<Channel>,
+    endpoints: Endpoints,
 }
 
 impl Client {
@@ -45,23 +49,16 @@ impl Client {
                 ));
             }
         };
-        let channel = match server.strip_prefix("unix://") {
-            Some(path) => over_socket(PathBuf::from(path))?,
-            None if !server.starts_with("https://") => {
-                return Err(Failure::usage(format!(
-                    "--server '{server}' is neither https://HOST:PORT nor unix:///PATH"
-                )));
-            }
-            None => over_tls(&server, &certs_dir(global)?)?,
-        };
-        Ok(Self { server, timeout: global.timeout, fleet: FleetClient::new(channel) })
+        let servers: Vec<&str> = server.split(',').map(str::trim).collect();
+        let connect = if servers.len() == 1 { CONNECT } else { CONNECT_ONE_OF_MANY };
+        let ways = servers.iter().map(|server| dial(global, server, connect)).collect::<Result<_, _>>()?;
+        Ok(Self { server, timeout: global.timeout, endpoints: Endpoints::new(ways) })
     }
 
-    /// A channel for one call, and a request with its deadline.
-    fn call<T>(&self, message: T, limit: Duration) -> (FleetClient<Channel>, Request<T>) {
+    fn request<T>(&self, message: T, limit: Duration) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout.unwrap_or(limit));
-        (self.fleet.clone(), request)
+        request
     }
 
     pub(crate) fn failure(&self, status: &Status) -> Failure {
@@ -78,10 +75,7 @@ impl Client {
         M: Clone,
         F: Future<Output = Result<tonic::Response<R>, Status>>,
     {
-        let once = || async {
-            let (fleet, request) = self.call(message.clone(), READ);
-            call(fleet, request).await
-        };
+        let once = || self.endpoints.ask(|fleet| call(fleet, self.request(message.clone(), READ)));
         let patient = ExponentialBuilder::default().with_min_delay(Duration::from_millis(100)).with_max_times(3);
         let passing = |status: &Status| {
             status.code() == Code::Unavailable && errors::from_status("", status).code() == errors::UNREACHABLE
@@ -90,28 +84,54 @@ impl Client {
         answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 
-    /// A call that streams; not repeated here.
+    /// A call that streams; not repeated here once a coordinator has taken it.
     pub(crate) async fn stream<M, T, F>(
         &self,
         message: M,
+        call: impl Fn(FleetClient<Channel>, Request<M>) -> F,
+    ) -> Result<tonic::Streaming<T>, Status>
+    where
+        M: Clone,
+        F: Future<Output = Result<tonic::Response<tonic::Streaming<T>>, Status>>,
+    {
+        let answer = self.endpoints.ask(|fleet| call(fleet, self.request(message.clone(), STREAM))).await;
+        answer.map(tonic::Response::into_inner)
+    }
+
+    /// What is sent piece by piece, and so to one coordinator and once. May take longer.
+    pub(crate) async fn stream_within<M, T, F>(
+        &self,
+        message: M,
+        limit: Duration,
         call: impl FnOnce(FleetClient<Channel>, Request<M>) -> F,
     ) -> Result<tonic::Streaming<T>, Status>
     where
         F: Future<Output = Result<tonic::Response<tonic::Streaming<T>>, Status>>,
     {
-        let (fleet, request) = self.call(message, STREAM);
-        call(fleet, request).await.map(tonic::Response::into_inner)
+        let request = self.request(message, limit);
+        self.endpoints.once(|fleet| call(fleet, request)).await.map(tonic::Response::into_inner)
     }
 }
 
-fn over_tls(server: &str, certs: &CertsDir) -> Result<Channel, Failure> {
+/// Prepares the way to one coordinator.
+fn dial(global: &Global, server: &str, connect: Duration) -> Result<Way, Failure> {
+    match server.strip_prefix("unix://") {
+        Some(path) => over_socket(PathBuf::from(path)).map(Way::over),
+        None if !server.starts_with("https://") => {
+            Err(Failure::usage(format!("--server '{server}' is neither https://HOST:PORT nor unix:///PATH")))
+        }
+        None => over_tls(server, &certs_dir(global)?, connect),
+    }
+}
+
+fn over_tls(server: &str, certs: &CertsDir, connect: Duration) -> Result<Way, Failure> {
     let wrong =
         |error: tonic::transport::Error| Failure::usage(format!("--server '{server}': {}", errors::chain(&error)));
-    let endpoint = Endpoint::from_shared(server.to_owned()).map_err(wrong)?.connect_timeout(CONNECT).tcp_nodelay(true);
+    let endpoint = Endpoint::from_shared(server.to_owned()).map_err(wrong)?.connect_timeout(connect).tcp_nodelay(true);
     let endpoint =
         endpoint.http2_keep_alive_interval(Duration::from_secs(20)).keep_alive_timeout(Duration::from_secs(10));
     let endpoint = endpoint.tls_config(certs.client_to_coordinator()?);
-    Ok(endpoint.map_err(|error| errors::from_transport(server, &error))?.connect_lazy())
+    Ok(Way::new(endpoint.map_err(|error| errors::from_transport(server, &error))?, connect))
 }
 
 fn over_socket(path: PathBuf) -> Result<Channel, Failure> {

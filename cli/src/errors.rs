@@ -18,6 +18,9 @@ pub(crate) const CERTIFICATE: u8 = 7;
 /// It would do harm as things stand.
 pub(crate) const REFUSED: u8 = 9;
 
+/// A program that we would become is not there, as a shell says it.
+pub(crate) const NO_PROGRAM: u8 = 127;
+
 /// Ends a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -106,7 +109,9 @@ pub(crate) fn never_connected(status: &Status) -> bool {
         return false;
     }
     let text = chain(status);
-    ["refused", "dns error", "unreachable", "No such file", "tcp connect"].iter().any(|word| text.contains(word))
+    // The last is what a connection says that did not come about in time; a call says "Timeout expired".
+    let words = ["refused", "dns error", "unreachable", "No such file", "tcp connect", "deadline has elapsed"];
+    words.iter().any(|word| text.contains(word))
 }
 
 /// A call to `server` that failed.

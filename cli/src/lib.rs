@@ -1,10 +1,13 @@
 //! The command line of the fleet: it talks to a coordinator, never to a node. What a command prints for programs goes
 //! to standard output; everything else to standard error.
 
+mod access;
 pub mod args;
 mod client;
 mod commands;
+mod endpoints;
 mod errors;
+mod files;
 mod live;
 mod output;
 

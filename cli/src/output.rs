@@ -2,6 +2,7 @@
 //! place turns wire messages into what is printed.
 
 mod placing;
+mod schedule;
 
 use std::{
     collections::BTreeMap,
@@ -22,6 +23,7 @@ use crate::{
 
 use placing::{Load, loads, shown};
 pub(crate) use placing::{Settings, Verdict, labels, limits, loads_of, verdict_table};
+use schedule::schedule;
 
 /// A container as programs see it.
 #[derive(Debug, Serialize)]
@@ -52,6 +54,11 @@ pub(crate) struct Container {
     pub(crate) expired_at: Option<String>,
     pub(crate) idle_stop_seconds: Option<u64>,
     pub(crate) idle_since: Option<String>,
+    /// "daily, keep 7"; empty: none.
+    pub(crate) snapshots: String,
+    pub(crate) snapshotted_at: Option<String>,
+    pub(crate) allow_from: Vec<String>,
+    pub(crate) shared_with: Vec<String>,
     #[serde(skip)]
     age: String,
 }
@@ -95,6 +102,10 @@ impl From<&v1::Container> for Container {
             expired_at: some_time(container.expired_at_unix_millis),
             idle_stop_seconds: Some(container.idle_stop_seconds).filter(|seconds| *seconds > 0),
             idle_since: some_time(container.idle_since_unix_millis),
+            snapshots: schedule(container.snapshots.as_ref()),
+            snapshotted_at: some_time(container.snapshotted_at_unix_millis),
+            allow_from: container.allow_from.clone(),
+            shared_with: container.shares.iter().map(|share| share.with.clone()).collect(),
         }
     }
 }
@@ -230,14 +241,14 @@ fn policy(policy: v1::Policy) -> &'static str {
 }
 
 /// RFC 3339, UTC.
-fn time(unix_millis: i64) -> String {
+pub(crate) fn time(unix_millis: i64) -> String {
     DateTime::<Utc>::from_timestamp_millis(unix_millis)
         .map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true))
         .unwrap_or_default()
 }
 
 /// The same of a time that 0 says there is none of.
-fn some_time(unix_millis: i64) -> Option<String> {
+pub(crate) fn some_time(unix_millis: i64) -> Option<String> {
     (unix_millis > 0).then(|| time(unix_millis))
 }
 
@@ -274,7 +285,7 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 pub(crate) fn container_table(containers: &[Container], wide: bool) -> String {
     let mut header = vec!["NAME", "USER", "STATUS", "NODE", "IP", "CPU", "MEMORY", "DISK", "AUTOSTART", "AGE"];
     if wide {
-        header.extend(["PROTECTED", "EXPIRES", "IDLE STOP", "IMAGE", "GENERATION", "LABELS", "DETAIL"]);
+        header.extend(["PROTECTED", "EXPIRES", "IDLE STOP", "SNAPSHOTS", "IMAGE", "GENERATION", "LABELS", "DETAIL"]);
     }
     let row = |c: &Container| {
         let autostart = if c.autostart { "yes" } else { "no" };
@@ -285,6 +296,7 @@ pub(crate) fn container_table(containers: &[Container], wide: bool) -> String {
         if wide {
             let protected = if c.protected { "yes" } else { "no" };
             row.extend([protected.to_owned(), c.expires_at.clone().unwrap_or_default(), c.idle_stop()]);
+            row.push(c.snapshots.clone());
             row.extend([c.image.clone(), c.generation.to_string(), labels(&c.labels), c.detail.clone()]);
         }
         row

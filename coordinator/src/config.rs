@@ -7,6 +7,9 @@ use containarium_proto::{
     lifetime::{Bounds, IDLE_STOP, TTL},
     sizes::Bytes,
 };
+use ipnet::Ipv4Net;
+
+use crate::database::DatabaseUrl;
 
 use crate::faults::FaultPoints;
 
@@ -19,8 +22,8 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// Database and lock; made with mode 0700.
     pub state_dir: PathBuf,
-    /// Another SQLite database than the one in `state_dir`.
-    pub database: Option<String>,
+    /// Another database than the SQLite file in `state_dir`. One on Postgres may be shared by several coordinators.
+    pub database: Option<DatabaseUrl>,
     /// As `containarium cert generate` writes it.
     pub certs_dir: PathBuf,
     /// What users put after `ssh -J`.
@@ -35,6 +38,75 @@ pub struct Config {
     pub lifetimes: Lifetimes,
     /// Where a test looks in; empty otherwise.
     pub faults: FaultPoints,
+    /// How several coordinators on one Postgres get along.
+    pub ha: Ha,
+    /// What one caller may do at once, and in a second.
+    pub limits: Limits,
+    /// How long an hour of a schedule of snapshots lasts: an hour, but in tests.
+    pub snapshot_hour: Duration,
+    /// What no container may reach, besides the nodes, this coordinator and 169.254.0.0/16.
+    pub closed_networks: Vec<Ipv4Net>,
+    /// How long it is kept who logged in and who tried.
+    pub audit_retention: Duration,
+}
+
+impl Config {
+    pub(crate) fn audit_retention_millis(&self) -> i64 {
+        i64::try_from(self.audit_retention.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// How several coordinators get along that share a database. Of no meaning on SQLite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ha {
+    /// host:port under which the others reach this one; none: the address it listens on.
+    pub advertise: Option<String>,
+    /// When to try for the next term.
+    pub election: ElectionKind,
+    /// A leader that was silent for this long may be replaced. Longer than a pause of the database server; every
+    /// second of it is one that users wait for when a leader dies.
+    pub lease: Duration,
+}
+
+impl Default for Ha {
+    fn default() -> Self {
+        Self { advertise: None, election: ElectionKind::Sql, lease: Duration::from_secs(5) }
+    }
+}
+
+/// Who says that it is one's turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ElectionKind {
+    /// The lease row itself: it has rested.
+    Sql,
+    /// A campaign in etcd, which notices the end of a leader by itself.
+    Etcd(Etcd),
+}
+
+/// Where etcd is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Etcd {
+    /// https://HOST:PORT of its members.
+    pub endpoints: Vec<String>,
+    /// Folder with its ca.crt, and a client.crt and client.key that it accepts. None: without TLS.
+    pub certs_dir: Option<PathBuf>,
+}
+
+/// What one caller may do, by its certificate. Far above what people and their scripts do; below what hurts others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls in a second, for long.
+    pub per_second: u32,
+    /// Calls at one moment, after a rest.
+    pub burst: u32,
+    /// Calls that are being answered.
+    pub at_once: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { per_second: 200, burst: 1000, at_once: 224 }
+    }
 }
 
 /// What a container gets when its create does not say.
@@ -147,6 +219,11 @@ pub struct Timings {
     /// A reign deletes nothing for its age before this: an operator who starts a coordinator with a wrong clock, or on
     /// an old database, has time to see it.
     pub delete_settle: Duration,
+    /// Between looks at schedules of snapshots.
+    pub snapshots_every: Duration,
+    /// Life of a host certificate. Short enough that a stolen host key ends with the month, long enough that a node may
+    /// be away for a third of it.
+    pub host_certificate_validity: Duration,
 }
 
 impl Default for Timings {
@@ -165,6 +242,8 @@ impl Default for Timings {
             image_patience: Duration::from_secs(30),
             lifetimes_every: Duration::from_secs(30),
             delete_settle: Duration::from_secs(60),
+            snapshots_every: Duration::from_secs(5),
+            host_certificate_validity: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }

@@ -7,7 +7,10 @@ use containarium_proto::{
     spec::{Desired, Observed},
 };
 
-use crate::store::{EventKind, Held, PlacementRow, Policy, StoreError, WriteTx};
+use crate::{
+    sharing,
+    store::{EventKind, Held, PlacementRow, Policy, StoreError, WriteTx},
+};
 
 /// Orders every copy of a container destroyed that is not ordered so already, wherever it was going to; one that was
 /// lost with its node is gone at once. `why` goes before what the events say. Gives the access revision without its
@@ -31,6 +34,7 @@ pub(crate) async fn destroy(tx: &mut WriteTx, rows: &[Held], why: &str) -> Resul
     }
     if changed && let Some(held) = rows.first() {
         tx.end_move(held.container.id).await?;
+        sharing::leave(tx, &held.container.owner, revision).await?;
     }
     Ok((revision, changed))
 }

@@ -26,11 +26,20 @@ pub enum CoordinatorError {
         /// The folder.
         path: PathBuf,
     },
-    /// Only SQLite has an election so far.
-    #[error("--database '{url}' is not a sqlite:// address: this version keeps its state in SQLite only")]
-    Database {
-        /// As given, without what follows the scheme: it may hold a password.
-        url: String,
+    /// A backup that cannot be restored here.
+    #[error("{}", path.display())]
+    Backup {
+        /// Its file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: crate::store::BackupError,
+    },
+    /// Nothing to back up.
+    #[error("{} holds no fleet: give --state-dir or --database", path.display())]
+    NoFleet {
+        /// The state folder.
+        path: PathBuf,
     },
     /// The database.
     #[error("the fleet's database")]
@@ -53,6 +62,20 @@ pub enum CoordinatorError {
         /// Of the reign that ended.
         term: u64,
     },
+    /// Agents know a later term than our database: it was restored from a backup.
+    #[error("a node has seen term {seen}, and ours is {term}: going on above it")]
+    Behind {
+        /// Of the reign that ended.
+        term: u64,
+        /// What a node has seen.
+        seen: u64,
+    },
+    /// The database was away for longer than a reign may last without it.
+    #[error("the database does not answer")]
+    Outage(#[source] StoreError),
+    /// Several coordinators must be able to reach each other.
+    #[error("under which address do the other coordinators reach this one? give --advertise HOST:PORT")]
+    Advertise,
     /// A task that must not end, did.
     #[error("a task that must not end has ended: {name}")]
     TaskEnded {
@@ -65,9 +88,11 @@ impl From<StoreError> for CoordinatorError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NotLeader { term } => Self::Deposed { term: term.0 },
-            other @ (StoreError::Database { .. } | StoreError::Migrate(_) | StoreError::Corrupt { .. }) => {
-                Self::Store(other)
-            }
+            other @ (StoreError::Database { .. }
+            | StoreError::Open { .. }
+            | StoreError::Unknown(_)
+            | StoreError::Migrate(_)
+            | StoreError::Corrupt { .. }) => Self::Store(other),
         }
     }
 }

@@ -13,6 +13,8 @@ use containarium_proto::{names::NodeName, spec::Image};
 use tokio::task::JoinSet;
 
 use crate::{
+    clock,
+    image_notes::Note,
     node::{Drivers, live::Sights},
     reign::Reign,
     store::{EventKind, StoreError},
@@ -108,7 +110,15 @@ pub(crate) async fn run(reign: &Arc<Reign>, drivers: &Arc<Drivers>) -> Infallibl
 async fn carry_out(reign: Arc<Reign>, drivers: Arc<Drivers>, fetch: Fetch) -> (Fetch, bool) {
     let Fetch { image, from, to } = &fetch;
     tracing::info!(alias = image.alias, %from, %to, "an image is fetched");
+    reign.image_notes.set(to, &image.alias, Note::Fetching { from: from.clone(), since: clock::now() });
     let outcome = bring(&reign, &drivers, &fetch).await;
+    match &outcome {
+        Ok(()) => reign.image_notes.clear(to, &image.alias),
+        Err(error) => {
+            let note = Note::Failed { why: format!("cannot be fetched from {from}: {error}"), at: clock::now() };
+            reign.image_notes.set(to, &image.alias, note);
+        }
+    }
     let (kind, message) = match &outcome {
         Ok(()) => (EventKind::NodeImage, format!("has image {}, from {from}", image.alias)),
         Err(error) => (EventKind::NodeImageFailed, format!("cannot fetch image {} from {from}: {error}", image.alias)),

@@ -2,8 +2,10 @@
 
 use std::{error::Error, process::ExitCode};
 
-use clap::Parser;
-use containarium_coordinator::{args::Args, run};
+use containarium_coordinator::{
+    args::{Args, Command},
+    backup, restore, run,
+};
 use containarium_proto::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -26,8 +28,17 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn start() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
+    let mut args = Args::from_command_line().unwrap_or_else(|error| error.exit());
     telemetry::init(args.log_format)?;
+    if let Some(command) = args.command.take() {
+        let config = args.into_config();
+        let done = match command {
+            Command::Backup { file } => backup(&config, &file).await?,
+            Command::Restore { file, force } => restore(&config, &file, force).await?,
+        };
+        println!("{done}");
+        return Ok(());
+    }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let coordinator = run(args.into_config(), stop.clone(), None);

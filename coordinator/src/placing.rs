@@ -26,7 +26,8 @@ pub(crate) fn candidates(nodes: &[NodeRow], claims: &[Claim], sights: &Sights) -
             network: row.network,
             images: report.map_or_else(|| row.images.clone(), |r| r.images.clone()),
             reserved: Default::default(),
-            addresses: Default::default(),
+            // What the database has forgotten has its address all the same.
+            addresses: sight.into_iter().flat_map(|s| &s.strays).filter_map(|s| Some(s.claim.as_ref()?.1)).collect(),
             settings: row.settings,
             labels: row.labels.clone(),
         };

@@ -11,22 +11,28 @@ use std::{
 };
 
 use containarium_proto::{
-    ids::{AccessRevision, FleetId},
+    ids::{AccessRevision, FleetId, Term},
     names::{NodeName, Username},
     node::Sender,
+    policy::NetworkPolicy,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backups::Board,
     config::Config,
     error::CoordinatorError,
-    node::live::{NodeLive, Sights},
+    image_notes::ImageNotes,
+    node::live::{Access, NodeLive, Sights},
     store::{Fence, Store, StoreError, WriteTx},
 };
 
 /// Steps that an agent takes for a create, until one has told: only for the `n` of the first `[k/n]`.
 const USUAL_AGENT_STEPS: u32 = 3;
+
+/// A reign every second takes longer than the universe is old to get there.
+const MOST_TERM: u64 = 1 << 62;
 
 /// One term of one coordinator.
 pub(crate) struct Reign {
@@ -34,8 +40,13 @@ pub(crate) struct Reign {
     pub(crate) fence: Fence,
     pub(crate) fleet: FleetId,
     pub(crate) config: Config,
-    /// Ends the process in good order.
+    pub(crate) backing_up: Board,
+    /// Ends streams with a word: the process stops, or no longer leads.
     pub(crate) stopping: CancellationToken,
+    /// What is being done about images that nodes lack, for people.
+    pub(crate) image_notes: ImageNotes,
+    /// What the network of all nodes must be; none: not read yet in this reign.
+    pub(crate) policy: watch::Sender<Option<Arc<NetworkPolicy>>>,
     lives: RwLock<BTreeMap<NodeName, Arc<NodeLive>>>,
     changes: watch::Sender<u64>,
     began: Instant,
@@ -57,7 +68,10 @@ impl Reign {
             fence,
             fleet,
             config,
+            backing_up: Board::default(),
             stopping,
+            image_notes: ImageNotes::default(),
+            policy: watch::Sender::new(None),
             lives: RwLock::default(),
             changes: watch::Sender::new(0),
             began: Instant::now(),
@@ -78,6 +92,27 @@ impl Reign {
             self.end(CoordinatorError::Deposed { term: term.0 });
         }
         begun
+    }
+
+    /// A node has seen a later term than ours. If the lease is ours all the same, our database is older than the fleet,
+    /// and the next term must be above what was seen.
+    pub(crate) async fn outrun_by(&self, seen: Term) {
+        // Beyond it there would soon be no next term; no fleet ever comes there by itself.
+        if seen.0 >= MOST_TERM {
+            tracing::error!(%seen, "a node claims to have seen a term that cannot be");
+            return;
+        }
+        if seen > self.fence.term() && self.write().await.is_ok() {
+            self.end(CoordinatorError::Behind { term: self.fence.term().0, seen: seen.0 });
+        }
+    }
+
+    /// Nodes must be given the accounts anew, whatever they have.
+    pub(crate) fn forget_accounts(&self) {
+        for live in self.lives.read().unwrap_or_else(PoisonError::into_inner).values() {
+            live.set_access(Access::default());
+            live.accounts_changed.notify_one();
+        }
     }
 
     /// Ends the reign; the first cause is the one that is told.
@@ -125,6 +160,8 @@ impl Reign {
         for live in self.lives.read().unwrap_or_else(PoisonError::into_inner).values() {
             live.orders_changed.notify_one();
             live.accounts_changed.notify_one();
+            live.policy_changed.notify_one();
+            live.identities_changed.notify_one();
         }
         self.wake_streams();
     }

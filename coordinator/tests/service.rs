@@ -58,7 +58,8 @@ async fn a_container_is_made_used_and_deleted() {
         ["container.created", "container.placed", "container.running", "container.deleting", "container.deleted"];
     assert_eq!(fleet.events("alice-container").await, expected);
     let info = fleet.client.clone().get_fleet(v1::GetFleetRequest {}).await.unwrap().into_inner();
-    assert_eq!((info.term, info.access_revision, info.jump_address.as_str()), (1, 2, "jump.example"));
+    // Two nodes were added, an account made and removed.
+    assert_eq!((info.term, info.access_revision, info.jump_address.as_str()), (1, 4, "jump.example"));
 }
 
 #[tokio::test]
@@ -96,7 +97,8 @@ async fn a_silent_node_is_suspect_then_offline_and_its_containers_wait_for_it() 
     fleet.agents[0].start();
     eventually(async || fleet.phase("alice").await == Some(Phase::Running), "alice is back").await;
     assert_eq!(fleet.agents[0].node.heard.lock().unwrap().len(), 1, "nothing was ordered anew");
-    let accounts = async || fleet.node("jump-1").await.access_revision == 1;
+    let newest = fleet.client.clone().get_fleet(v1::GetFleetRequest {}).await.unwrap().into_inner().access_revision;
+    let accounts = async || fleet.node("jump-1").await.access_revision == newest;
     eventually(accounts, "accounts are synced with the new agent").await;
     let events = fleet.events("jump-1").await;
     let states: Vec<_> = events.iter().filter(|e| *e != "node.network").map(String::as_str).collect();
@@ -311,7 +313,8 @@ async fn one_coordinator_per_state_folder_and_a_newer_term_ends_the_older() {
 
     let database = format!("sqlite://{}?mode=rw", fleet.dir.path().join("state/fleet.db").display());
     let mut other = config(fleet.dir.path());
-    (other.state_dir, other.socket, other.database) = (fleet.dir.path().join("other"), None, Some(database));
+    (other.state_dir, other.socket, other.database) =
+        (fleet.dir.path().join("other"), None, Some(database.parse().unwrap()));
     let mut second = start(other).await;
     let refused = fleet.create("alice").await;
     assert_eq!(refused.refusal().reason, Reason::NotReady, "{refused:?}");

@@ -2,6 +2,12 @@
 //! make a valid value is refused with the name of the field.
 
 mod adopt;
+mod audit;
+mod backup;
+mod identity;
+mod policy;
+mod share;
+mod snapshots;
 mod usage;
 
 use std::{fmt::Display, net::Ipv4Addr, num::NonZeroU32, str::FromStr};
@@ -17,6 +23,20 @@ use crate::{
 };
 
 pub use adopt::{foreign_from_wire, foreign_to_wire, licence_from_wire, licence_to_wire};
+pub use audit::{
+    audit_batch_from_wire, audit_batch_to_wire, audit_record_from_wire, audit_record_to_wire, bans_from_wire,
+    bans_to_wire, node_session_from_wire, node_session_to_wire,
+};
+pub use backup::{
+    backup_facts_from_wire, backup_key_from_wire, backup_work_from_wire, backup_work_to_wire, manifest_from_wire,
+    origin_data_from_wire, origin_from_wire, origin_to_wire, to_json,
+};
+pub use identity::{host_from_wire, host_to_wire, identities_from_wire, identities_to_wire};
+pub use policy::{guard_from_wire, guard_to_wire, policy_from_wire, policy_to_wire};
+pub use snapshots::{
+    schedule_change_from_wire, schedule_change_to_wire, schedule_to_wire, snapshot_name_from_wire, snapshots_from_wire,
+    snapshots_to_wire,
+};
 pub use usage::{
     usage_from_wire, usage_of_from_wire, usage_of_to_wire, usage_sample_from_wire, usage_sample_to_wire, usage_to_wire,
 };
@@ -124,6 +144,7 @@ pub fn order_from_wire(request: &v1::ApplyRequest) -> Result<(Sender, Order), Co
     let order = Order {
         id: parse("container_id", &request.container_id)?,
         name: request.name.clone(),
+        guests: share::guests_from_wire(&owner, &request.guests)?,
         owner,
         generation: Generation(request.generation),
         desired: desired_from_wire(request.desired())?,
@@ -131,6 +152,7 @@ pub fn order_from_wire(request: &v1::ApplyRequest) -> Result<(Sender, Order), Co
         address: parse("address", &request.address)?,
         keys: KeySet::from_recorded(request.ssh_keys.iter().map(String::as_str)).map_err(|e| bad("ssh_keys", e))?,
         copy_pass: NonZeroU32::new(request.copy_pass).map(CopyPass),
+        origin: request.origin.as_ref().map(origin_from_wire).transpose()?,
     };
     Ok((sender_from_wire(request.sender.as_ref())?, order))
 }
@@ -151,6 +173,8 @@ pub fn order_to_wire(sender: Sender, order: &Order) -> v1::ApplyRequest {
         copy_pass: order.copy_pass.map_or(0, |pass| pass.0.get()),
         must_exist: false,
         licence: None,
+        origin: order.origin.as_ref().map(origin_to_wire),
+        guests: share::guests_to_wire(&order.guests),
     }
 }
 
@@ -217,6 +241,7 @@ pub fn container_report_from_wire(report: &v1::ContainerReport) -> Result<Contai
         observed,
         drift: report.drift.clone(),
         idle_since: Some(report.idle_since_unix_millis).filter(|at| *at > 0),
+        claim: report.owner.parse().ok().zip(report.address.parse().ok()),
     })
 }
 
@@ -231,6 +256,9 @@ pub fn container_report_to_wire(report: &ContainerReport) -> v1::ContainerReport
         idle_since_unix_millis: report.idle_since.unwrap_or_default(),
         ..Default::default()
     };
+    if let Some((owner, address)) = &report.claim {
+        (wire.owner, wire.address) = (owner.to_string(), address.to_string());
+    }
     let observed = match &report.observed {
         Observed::Unknown => v1::Observed::Unspecified,
         Observed::Absent => v1::Observed::Absent,
@@ -308,7 +336,10 @@ pub fn node_report_from_wire(report: &v1::NodeReport) -> Result<NodeReport, Conv
         access_revision: AccessRevision(report.access_revision),
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
+        guard: guard_from_wire(report.guard.as_ref())?,
+        identities: report.identities.as_ref().map(identities_from_wire).transpose()?,
         preempting: report.preempting,
+        backup_store: report.backup_store.clone(),
     })
 }
 
@@ -329,7 +360,10 @@ pub fn node_report_to_wire(report: &NodeReport) -> v1::NodeReport {
         access_revision: report.access_revision.0,
         foreign_users: report.foreign_users.clone(),
         warnings: report.warnings.clone(),
+        guard: Some(guard_to_wire(&report.guard)),
+        identities: report.identities.as_ref().map(identities_to_wire),
         preempting: report.preempting,
+        backup_store: report.backup_store.clone(),
     }
 }
 
@@ -343,7 +377,8 @@ pub fn account_from_wire(account: &v1::Account) -> Result<Account, ConvertError>
         text => Some(parse::<Ipv4Addr>("permit_address", text)?),
     };
     let keys = KeySet::from_recorded(account.ssh_keys.iter().map(String::as_str)).map_err(|e| bad("ssh_keys", e))?;
-    Ok(Account { username: parse("username", &account.username)?, ssh_keys: keys.to_lines(), permit })
+    let shared = account.shared.iter().map(share::permit_from_wire).collect::<Result<_, _>>()?;
+    Ok(Account { username: parse("username", &account.username)?, ssh_keys: keys.to_lines(), permit, shared })
 }
 
 /// Writes an account.
@@ -353,6 +388,7 @@ pub fn account_to_wire(account: &Account) -> v1::Account {
         username: account.username.to_string(),
         ssh_keys: account.ssh_keys.clone(),
         permit_address: account.permit.map(|address| address.to_string()).unwrap_or_default(),
+        shared: account.shared.iter().map(share::permit_to_wire).collect(),
     }
 }
 

@@ -61,6 +61,8 @@ reasons! {
     WrongRole = "WRONG_ROLE", PermissionDenied, 7;
     /// The node tried and failed; the container is there to be looked at or deleted.
     ContainerFailed = "CONTAINER_FAILED", FailedPrecondition, 8;
+    /// A backup is not what was written; nothing was changed for it.
+    BackupDamaged = "BACKUP_DAMAGED", DataLoss, 8;
     /// Would do harm as things stand.
     Refused = "REFUSED", FailedPrecondition, 9;
 }

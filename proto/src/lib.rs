@@ -4,18 +4,24 @@
 //! Generated types (`v1`) are for the edges only: `convert` turns them into the types of this crate, where a value
 //! that exists is valid.
 
+pub mod audit;
+pub mod backup;
 pub mod convert;
 pub mod cpu;
 pub mod error;
 pub mod factor;
+pub mod identity;
 pub mod ids;
+pub mod image;
 pub mod keys;
 pub mod labels;
 pub mod lifetime;
 pub mod names;
 pub mod node;
 pub mod pki;
+pub mod policy;
 pub mod sizes;
+pub mod snapshots;
 pub mod spec;
 pub mod telemetry;
 

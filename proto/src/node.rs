@@ -7,11 +7,15 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    backup::Origin,
     cpu::Cpu,
+    identity::Identities,
     ids::{AccessRevision, ContainerId, FleetId, Generation, Term},
     keys::KeySet,
     names::{NodeName, Username},
+    policy::GuardReport,
     sizes::Bytes,
+    snapshots::SnapshotName,
     spec::{Capacity, Desired, Fingerprint, Image, Observed, Spec},
 };
 
@@ -46,6 +50,23 @@ pub struct Order {
     /// It arrives from another node: how many passes of the copy there must have been. It stays stopped meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_pass: Option<CopyPass>,
+    /// The backup that its data must come from; none: its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// Who else may log in; all of them, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guests: Vec<Guest>,
+}
+
+/// Somebody who may log in beside the owner, as themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// Login name.
+    pub user: Username,
+    /// May become root inside.
+    pub sudo: bool,
+    /// All keys that may log in.
+    pub keys: KeySet,
 }
 
 /// Which pass of a copy between nodes, from 1. All but the last are made while the container runs.
@@ -87,6 +108,9 @@ impl fmt::Debug for CopyOffer {
     }
 }
 
+/// Beside a refusal of an older term: the latest that the node has seen.
+pub const SEEN_TERM: &str = "containarium-seen-term";
+
 /// What a node says of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerReport {
@@ -102,6 +126,8 @@ pub struct ContainerReport {
     pub drift: Vec<String>,
     /// Unix milliseconds since which it has not been used; none: it is in use, or not known.
     pub idle_since: Option<i64>,
+    /// Whose it is, and where it is reached; none: an agent that does not say.
+    pub claim: Option<(Username, Ipv4Addr)>,
 }
 
 /// What an order may do beyond its content, until it has been carried out.
@@ -117,6 +143,14 @@ pub enum Licence {
     },
     /// Undo what was changed behind our back, additions included.
     Repair,
+    /// Bring its disk back to a snapshot; everything else is as ordered.
+    Restore {
+        /// Which.
+        snapshot: SnapshotName,
+        /// The generation under which that was asked for. An instance whose stamp is this one, or newer, was brought back:
+        /// what its user has done since must stay.
+        since: Generation,
+    },
 }
 
 /// An instance on a node that carries no stamp of any kind.
@@ -213,8 +247,14 @@ pub struct NodeReport {
     pub foreign_users: Vec<String>,
     /// Problems for an operator.
     pub warnings: Vec<String>,
+    /// How it is guarded.
+    pub guard: GuardReport,
+    /// Who is who to ssh; none: an agent that knows no certificates.
+    pub identities: Option<Identities>,
     /// Its machine is about to be taken away.
     pub preempting: bool,
+    /// Where it keeps backups, without any secret; empty: nowhere.
+    pub backup_store: String,
 }
 
 /// A proxy-only account that a node must have.
@@ -224,6 +264,17 @@ pub struct Account {
     pub username: Username,
     /// Lines of its `authorized_keys`, without options.
     pub ssh_keys: Vec<String>,
-    /// The only address whose port 22 it may reach; none: no forwarding at all.
+    /// The address of its own container, whose port 22 it may reach; none: it has none.
     pub permit: Option<Ipv4Addr>,
+    /// What others share with it. Beside these two it may reach nothing.
+    pub shared: Vec<Permit>,
+}
+
+/// A container that somebody shares: port 22 of it may be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Permit {
+    /// Instance name.
+    pub container: String,
+    /// Where it is now.
+    pub address: Ipv4Addr,
 }

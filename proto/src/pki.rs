@@ -160,6 +160,22 @@ impl CertsDir {
         Ok(tls.domain_name(node.as_str()))
     }
 
+    /// TLS from one coordinator to another, by the address it is dialled at.
+    ///
+    /// # Errors
+    /// A file that is missing, unreadable or out of date.
+    pub fn coordinator_to_coordinator(&self) -> Result<ClientTlsConfig, PkiError> {
+        Ok(ClientTlsConfig::new().identity(self.identity("server")?).ca_certificate(self.ca()?))
+    }
+
+    /// TLS to an etcd whose CA and client pair are in this folder.
+    ///
+    /// # Errors
+    /// A file that is missing, unreadable or out of date.
+    pub fn client_to_etcd(&self) -> Result<ClientTlsConfig, PkiError> {
+        self.client_to_coordinator()
+    }
+
     /// TLS from the CLI to the coordinator, by the address it is dialled at.
     ///
     /// # Errors

@@ -2,8 +2,15 @@
 //! simulated hosts below them. Each process has its own runtime, so that ending it ends everything at once, as
 //! kill -9 does. Blocking calls, so that scenarios read as sentences.
 
+mod backups;
+pub mod ha;
+mod identities;
+mod images;
 mod lifetimes;
 mod nodes;
+mod policy;
+mod restoring;
+mod snapshots;
 
 use std::{
     net::SocketAddr,
@@ -13,7 +20,7 @@ use std::{
 };
 
 use containarium_agent::host::sim::SimHost;
-use containarium_coordinator::{Config, CoordinatorError, Defaults, FaultPoints, Overcommit, Timings};
+use containarium_coordinator::{Config, CoordinatorError, Defaults, FaultPoints, Limits, Overcommit, Timings};
 use containarium_proto::{
     error::Refusal,
     pki::{CertsDir, GenerateOptions, generate},
@@ -33,6 +40,8 @@ use crate::invariants::{
     history::FIRST_ROUND,
     observer::{Observer, Points},
 };
+
+pub use images::{announcement, fingerprint};
 
 pub(crate) const KEY: &str = include_str!("../../proto/src/keys/testdata/ed25519.pub");
 /// Longer than anything here takes on a loaded machine with two cores.
@@ -70,6 +79,8 @@ pub struct Node {
     /// Its cloud's metadata server, from the next start of the agent on.
     pub metadata_server: Option<String>,
     address: SocketAddr,
+    /// Where its agent answers /healthz.
+    pub health: SocketAddr,
     agent: Option<Process>,
 }
 
@@ -88,12 +99,43 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Tests poll.
+pub const UNLIMITED: Limits = Limits { per_second: 1_000_000, burst: 1_000_000, at_once: 10_000 };
+
+/// Waits and deadlines that suit a loopback interface.
+#[must_use]
+pub fn timings() -> Timings {
+    Timings {
+        observe_wait: Duration::from_millis(300),
+        connect_timeout: Duration::from_millis(500),
+        rpc_deadline: Duration::from_secs(2),
+        access_deadline: Duration::from_secs(5),
+        retry_min: Duration::from_millis(30),
+        retry_max: Duration::from_millis(200),
+        offline_after: Duration::from_millis(500),
+        first_round: FIRST_ROUND,
+        pending_after: Duration::from_secs(20),
+        stream_limit: Duration::from_secs(120),
+        image_patience: Duration::from_millis(100),
+        lifetimes_every: Duration::from_millis(100),
+        delete_settle: Duration::from_millis(300),
+        snapshots_every: Duration::from_millis(50),
+        ..Timings::default()
+    }
+}
+
+fn default_hosts(count: u8) -> Vec<SimHost> {
+    (1..=count).map(|i| SimHost::new(format!("10.100.{i}.0/24").parse().unwrap())).collect()
+}
+
 /// A simulated fleet.
 #[derive(Debug)]
 pub struct Fleet {
     /// Its jump servers.
     pub nodes: Vec<Node>,
-    /// What happens to it.
+    /// Whether what happens is judged too, and not only what is there at rest.
+    pub watched: bool,
+    /// What happens to it, if it is watched.
     pub observer: Arc<Observer>,
     /// Where its coordinator can be made to fail.
     pub points: Arc<Points>,
@@ -101,8 +143,12 @@ pub struct Fleet {
     address: SocketAddr,
     coordinator: Option<Process>,
     /// To this coordinator, shared by all calls: a TLS handshake costs more than anything else here.
-    line: Mutex<Option<Channel>>,
+    line: Mutex<Option<(SocketAddr, Channel)>>,
+    /// Whether agents that start have a place for backups.
+    pub has_store: bool,
     pub(crate) caller: Runtime,
+    /// Of a coordinator that starts from now on.
+    pub host_certificate_validity: Duration,
 }
 
 impl Fleet {
@@ -112,6 +158,36 @@ impl Fleet {
     /// They do not come up.
     #[must_use]
     pub fn of(hosts: Vec<SimHost>) -> Self {
+        Self::led(Self::of_agents(hosts))
+    }
+
+    /// As [`Self::of`]; every commit, call and change of an instance is judged as it happens.
+    #[must_use]
+    pub fn watched(hosts: Vec<SimHost>) -> Self {
+        Self::led(Self::with_agents(hosts, true))
+    }
+
+    fn led(mut fleet: Self) -> Self {
+        fleet.start_coordinator();
+        for node in &fleet.nodes {
+            fleet.add_node(&node.name, node.address);
+        }
+        fleet
+    }
+
+    /// Makes a node known and waits for it.
+    fn add_node(&self, name: &str, address: SocketAddr) {
+        let request = v1::AddNodeRequest { name: name.to_owned(), address: address.to_string() };
+        self.caller.block_on(self.client().add_node(request)).expect("the node is added");
+        self.until_node(name, v1::Availability::Online);
+    }
+
+    /// These hosts with their agents, and nobody who leads them.
+    fn of_agents(hosts: Vec<SimHost>) -> Self {
+        Self::with_agents(hosts, false)
+    }
+
+    fn with_agents(hosts: Vec<SimHost>, watched: bool) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let names: Vec<String> = (1..=hosts.len()).map(|i| format!("jump-{i}")).collect();
         generate(&GenerateOptions {
@@ -124,24 +200,38 @@ impl Fleet {
         .expect("certificates");
         std::fs::write(dir.path().join("boot_id"), "boot-1").unwrap();
         let nowhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let node = |(name, host)| Node { name, host, metadata_server: None, address: nowhere, agent: None };
+        let node = |(name, host)| Node {
+            name,
+            host,
+            metadata_server: None,
+            address: nowhere,
+            health: policy::free_port(),
+            agent: None,
+        };
         let caller = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let nodes: Vec<Node> = names.into_iter().zip(hosts).map(node).collect();
         let observer = Observer::new(dir.path().join("coordinator/fleet.db"));
-        for node in &nodes {
-            observer.watch(&node.name, &node.host);
+        if watched {
+            for node in &nodes {
+                observer.watch(&node.name, &node.host);
+            }
         }
         let points = Points::new(observer.clone());
-        let mut fleet =
-            Self { nodes, observer, points, dir, address: nowhere, coordinator: None, line: Mutex::default(), caller };
+        let mut fleet = Self {
+            nodes,
+            watched,
+            observer,
+            points,
+            dir,
+            address: nowhere,
+            coordinator: None,
+            line: Mutex::default(),
+            has_store: true,
+            caller,
+            host_certificate_validity: Duration::from_secs(3600),
+        };
         for index in 0..fleet.nodes.len() {
             fleet.start_agent(index);
-        }
-        fleet.start_coordinator();
-        for node in &fleet.nodes {
-            let request = v1::AddNodeRequest { name: node.name.clone(), address: node.address.to_string() };
-            fleet.caller.block_on(fleet.client().add_node(request)).expect("the node is added");
-            fleet.until_node(&node.name, v1::Availability::Online);
         }
         fleet
     }
@@ -149,7 +239,19 @@ impl Fleet {
     /// As [`Self::of`], with equal default hosts.
     #[must_use]
     pub fn of_nodes(count: u8) -> Self {
-        Self::of((1..=count).map(|i| SimHost::new(format!("10.100.{i}.0/24").parse().unwrap())).collect())
+        Self::of(default_hosts(count))
+    }
+
+    /// As [`Self::watched`], with equal default hosts.
+    #[must_use]
+    pub fn watched_nodes(count: u8) -> Self {
+        Self::watched(default_hosts(count))
+    }
+
+    /// The folder that all nodes share for backups.
+    #[must_use]
+    pub fn backups_dir(&self) -> PathBuf {
+        self.path("backups")
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -165,16 +267,20 @@ impl Fleet {
         let config = containarium_agent::Config {
             node: node.name.parse().unwrap(),
             listen: node.address,
+            health: Some(self.nodes[index].health),
             certs_dir: self.path("certs"),
             state_dir: self.path(&node.name),
             boot_id_file: self.path("boot_id"),
             metadata_server: node.metadata_server.clone(),
+            backup_store: self.has_store.then(|| format!("file://{}", self.backups_dir().display())),
             timings: containarium_agent::Timings {
                 facts_every: Duration::from_millis(50),
                 retry_min: Duration::from_millis(5),
                 retry_max: Duration::from_millis(100),
                 drift_every: Duration::from_millis(50),
                 activity_every: Duration::from_millis(50),
+                guard_every: Duration::from_millis(50),
+                identity_every: Duration::from_millis(50),
                 ..containarium_agent::Timings::default()
             },
         };
@@ -198,17 +304,22 @@ impl Fleet {
         }
     }
 
+    /// Makes a node forget which fleet it obeys, as setting it up anew does; its agent must be down.
+    ///
+    /// # Panics
+    /// Its files cannot be removed.
+    pub fn forget_fleet(&self, index: usize) {
+        std::fs::remove_dir_all(self.path(&self.nodes[index].name)).expect("the agent's files are removed");
+    }
+
     /// kill -9 of an agent.
     pub fn kill_agent(&mut self, index: usize) {
         self.nodes[index].agent = None;
     }
 
-    /// Starts the coordinator on the port it had before.
-    ///
-    /// # Panics
-    /// It does not start.
-    pub fn start_coordinator(&mut self) {
-        let config = Config {
+    fn coordinator_config(&self) -> Config {
+        Config {
+            closed_networks: Vec::new(),
             listen: self.address,
             socket: None,
             state_dir: self.path("coordinator"),
@@ -217,24 +328,22 @@ impl Fleet {
             jump_address: Some("jump.example".into()),
             defaults: Defaults::default(),
             overcommit: Overcommit::default(),
-            timings: Timings {
-                observe_wait: Duration::from_millis(300),
-                connect_timeout: Duration::from_millis(500),
-                rpc_deadline: Duration::from_secs(2),
-                access_deadline: Duration::from_secs(5),
-                retry_min: Duration::from_millis(30),
-                retry_max: Duration::from_millis(200),
-                offline_after: Duration::from_millis(500),
-                first_round: FIRST_ROUND,
-                pending_after: Duration::from_secs(20),
-                stream_limit: Duration::from_secs(120),
-                image_patience: Duration::from_millis(100),
-                lifetimes_every: Duration::from_millis(100),
-                delete_settle: Duration::from_millis(300),
-            },
+            timings: Timings { host_certificate_validity: self.host_certificate_validity, ..timings() },
+            snapshot_hour: snapshots::HOUR,
+            audit_retention: Duration::from_secs(90 * 86400),
             lifetimes: lifetimes::short(),
-            faults: FaultPoints::with(self.points.clone()),
-        };
+            faults: if self.watched { FaultPoints::with(self.points.clone()) } else { FaultPoints::default() },
+            ha: Default::default(),
+            limits: UNLIMITED,
+        }
+    }
+
+    /// Starts the coordinator on the port it had before.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn start_coordinator(&mut self) {
+        let config = self.coordinator_config();
         let started = Instant::now();
         loop {
             let process = Process::new();
@@ -254,6 +363,20 @@ impl Fleet {
         }
     }
 
+    /// Loses the coordinator's database, and starts it anew with none. Its nodes are made known again.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn lose_database(&mut self) {
+        self.kill_coordinator();
+        std::fs::remove_dir_all(self.path("coordinator")).expect("the database is removed");
+        self.start_coordinator();
+        for node in &self.nodes {
+            let request = v1::AddNodeRequest { name: node.name.clone(), address: node.address.to_string() };
+            self.caller.block_on(self.client().add_node(request)).expect("the node is added");
+        }
+    }
+
     /// kill -9 of the coordinator.
     pub fn kill_coordinator(&mut self) {
         self.coordinator = None;
@@ -267,13 +390,22 @@ impl Fleet {
     #[must_use]
     pub fn client(&self) -> FleetClient<Channel> {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(channel) = line.as_ref() {
-            return FleetClient::new(channel.clone());
-        }
+        let (_, channel) = match line.take() {
+            Some(held) if held.0 == self.address => line.insert(held),
+            Some(_) | None => line.insert((self.address, self.channel_to(self.address))),
+        };
+        FleetClient::new(channel.clone())
+    }
+
+    fn client_of(&self, address: SocketAddr) -> FleetClient<Channel> {
+        FleetClient::new(self.channel_to(address))
+    }
+
+    fn channel_to(&self, address: SocketAddr) -> Channel {
         let _inside = self.caller.enter();
         let tls = CertsDir::new(self.path("certs")).client_to_coordinator().expect("certificates");
-        let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap().tls_config(tls).unwrap();
-        FleetClient::new(line.insert(endpoint.connect_lazy()).clone())
+        let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls).unwrap();
+        endpoint.connect_lazy()
     }
 
     /// A create request with an id of its own.

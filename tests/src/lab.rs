@@ -149,7 +149,16 @@ impl Lab {
     /// # Errors
     /// It cannot be started.
     pub fn lab(&self, args: &[&str]) -> Result<Said> {
-        run(Command::new(self.root.join("deploy/lab/lab")).current_dir(&self.root).args(args))
+        self.lab_with(&[], args)
+    }
+
+    /// The same with more in its environment, which what it starts inherits.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn lab_with(&self, environment: &[(&str, &str)], args: &[&str]) -> Result<Said> {
+        let mut command = Command::new(self.root.join("deploy/lab/lab"));
+        run(command.current_dir(&self.root).envs(environment.iter().copied()).args(args))
     }
 
     /// A shell line on a jump server.
@@ -213,7 +222,9 @@ impl Lab {
     /// # Errors
     /// The export failed.
     pub fn ssh_from(&self, client: &str, person: &Person, args: &[&str]) -> Result<Said> {
-        let exported = self.cli(&["export", &person.name, "--key", &person.key.display().to_string()])?.ok()?.out;
+        let (key, known_hosts) = (person.key.display().to_string(), self.people_dir().join("known_hosts"));
+        let export = ["export", &person.name, "--key", &key, "--known-hosts", &known_hosts.display().to_string()];
+        let exported = self.cli(&export)?.ok()?.out;
         let config = self.people_dir().join(format!("{}-{client}.conf", person.name));
         let client_line = format!("Host *\n  BindAddress {client}\n  ConnectTimeout 10\n  BatchMode yes\n");
         fs::write(&config, format!("{client_line}{exported}\nHost *\nInclude {}\n", self.var("LAB_SSH_CONFIG")))?;

@@ -11,5 +11,8 @@ pub mod lab;
 pub mod lab_check;
 pub mod matrix;
 pub mod metadata;
+mod people;
+pub mod postgres;
+pub mod proxy;
 mod views;
 pub mod walk;

@@ -132,7 +132,7 @@ impl Cell {
     /// Every k until it is not reached; gives how many were.
     fn run(&self) -> u32 {
         let count = u8::try_from(self.operation.effects.len()).expect("a few nodes");
-        let mut fleet = Fleet::of_nodes(count);
+        let mut fleet = Fleet::watched_nodes(count);
         for k in 1..MOST {
             let told = Told(format!("{self}, k = {k}"));
             (self.operation.arrange)(&fleet);

@@ -111,7 +111,7 @@ pub fn walk(walk: Walk) -> Tally {
     assert_eq!(walk.coordinators, 1, "the simulated fleet has one coordinator");
     println!("CHAOS_SEED={} CHAOS_STEPS={}", walk.seed, walk.steps);
     let mut walker = Walker {
-        fleet: Fleet::of_nodes(walk.nodes),
+        fleet: Fleet::watched_nodes(walk.nodes),
         model: Model::default(),
         flights: Vec::new(),
         strays: Vec::new(),
@@ -308,7 +308,8 @@ fn outcome(status: &Status) -> Outcome {
         Reason::NotFound | Reason::AlreadyExists | Reason::NoCapacity | Reason::NodeUnavailable | Reason::Refused => {
             Outcome::Refused(refusal.reason)
         }
-        Reason::InvalidArgument | Reason::Internal | Reason::NotReady | Reason::WrongRole => {
+        // A walk makes and takes no backups.
+        Reason::InvalidArgument | Reason::Internal | Reason::NotReady | Reason::WrongRole | Reason::BackupDamaged => {
             panic!("refused: {refusal}")
         }
     }

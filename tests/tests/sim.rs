@@ -22,12 +22,12 @@ const OTHER_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPsgqJhcX8Ui+7ZCtn
 
 fn slow_fleet(count: u8, latency: Duration) -> Fleet {
     let host = |i| SimHost::new(format!("10.100.{i}.0/24").parse().unwrap()).with_latency(latency);
-    Fleet::of((1..=count).map(host).collect())
+    Fleet::watched((1..=count).map(host).collect())
 }
 
 #[test]
 fn twelve_at_once_spread_evenly() {
-    let fleet = Fleet::of_nodes(3);
+    let fleet = Fleet::watched_nodes(3);
     let requests = (1..=12).map(|i| Fleet::request(&format!("user-{i}"))).collect();
     for outcome in fleet.create_all(requests) {
         assert_eq!(outcome.unwrap().container.unwrap().phase(), Phase::Running);
@@ -50,7 +50,7 @@ fn forty_racing_for_ten_places_get_exactly_ten() {
         disk: Bytes(2_000_000_000_000),
         disk_used: Bytes(1_000_000),
     };
-    let fleet = Fleet::of(vec![SimHost::new("10.100.1.0/24".parse().unwrap()).with_capacity(capacity)]);
+    let fleet = Fleet::watched(vec![SimHost::new("10.100.1.0/24".parse().unwrap()).with_capacity(capacity)]);
     let requests = (1..=40).map(|i| Fleet::request(&format!("user-{i}"))).collect();
     let (made, refused): (Vec<_>, Vec<_>) = fleet.create_all(requests).into_iter().partition(Result::is_ok);
     assert_eq!((made.len(), refused.len()), (10, 30));
@@ -64,7 +64,7 @@ fn forty_racing_for_ten_places_get_exactly_ten() {
 
 #[test]
 fn limits_change_without_a_restart_and_give_back_what_they_took() {
-    let fleet = Fleet::of_nodes(2);
+    let fleet = Fleet::watched_nodes(2);
     let home = fleet.create(Fleet::request("alice")).unwrap().container.unwrap();
     let resize = |cpu: Option<&str>, memory: Option<u64>, disk: Option<u64>| {
         let cpu = cpu.map(|cpu| convert::cpu_to_wire(&cpu.parse().unwrap()));
@@ -104,7 +104,7 @@ fn limits_change_without_a_restart_and_give_back_what_they_took() {
 
 #[test]
 fn keys_come_and_go_everywhere_but_the_last_one_only_by_force() {
-    let fleet = Fleet::of_nodes(2);
+    let fleet = Fleet::watched_nodes(2);
     fleet.create(Fleet::request("alice")).unwrap();
     let add = v1::ChangeKeysRequest { add: vec![OTHER_KEY.into()], ..Fleet::keys_request("alice") };
     let both = fleet.change_keys(add.clone()).unwrap().container.unwrap();
@@ -136,7 +136,7 @@ fn keys_come_and_go_everywhere_but_the_last_one_only_by_force() {
 
 #[test]
 fn a_node_that_goes_away_keeps_its_users_and_obeys_when_it_returns() {
-    let mut fleet = Fleet::of_nodes(2);
+    let mut fleet = Fleet::watched_nodes(2);
     let home = fleet.create(Fleet::request("alice")).unwrap().container.unwrap();
     fleet.create(Fleet::request("bob")).unwrap();
     let index = fleet.nodes.iter().position(|node| node.name == home.node).unwrap();
@@ -181,7 +181,7 @@ fn a_create_whose_node_dies_before_it_ran_goes_elsewhere() {
 
 #[test]
 fn power_does_what_it_says_once() {
-    let fleet = Fleet::of_nodes(1);
+    let fleet = Fleet::watched_nodes(1);
     fleet.create(Fleet::request("alice")).unwrap();
     let boots = || fleet.nodes[0].host.instances_now()["alice-container"].boots;
     fleet.power("alice", PowerAction::Start).unwrap();
@@ -198,7 +198,7 @@ fn power_does_what_it_says_once() {
 
 #[test]
 fn a_protected_machine_is_deleted_only_after_it_was_unprotected() {
-    let mut fleet = Fleet::of_nodes(1);
+    let mut fleet = Fleet::watched_nodes(1);
     assert_eq!(refusal(&fleet.protect("alice", true).unwrap_err()).reason, Reason::NotFound);
     fleet.create(Fleet::request("alice")).unwrap();
     assert!(fleet.protect("alice", true).unwrap().protected);
@@ -217,7 +217,7 @@ fn a_protected_machine_is_deleted_only_after_it_was_unprotected() {
 
 #[test]
 fn names_that_belong_to_a_node_or_a_user_are_refused() {
-    let fleet = Fleet::of_nodes(2);
+    let fleet = Fleet::watched_nodes(2);
     fleet.nodes[1].host.add_foreign_user("backupd");
     eventually("the name is refused fleet-wide", || {
         let mut request = Fleet::request("backupd");
@@ -232,7 +232,7 @@ fn names_that_belong_to_a_node_or_a_user_are_refused() {
 
 #[test]
 fn a_strangers_instance_is_left_alone_and_the_create_can_be_deleted() {
-    let fleet = Fleet::of_nodes(1);
+    let fleet = Fleet::watched_nodes(1);
     fleet.nodes[0].host.add_foreign_instance("alice-container");
     let failed = refusal(&fleet.create(Fleet::request("alice")).unwrap_err());
     assert_eq!(failed.reason, Reason::ContainerFailed);
@@ -243,7 +243,7 @@ fn a_strangers_instance_is_left_alone_and_the_create_can_be_deleted() {
 
 #[test]
 fn use_is_known_of_what_runs_on_the_nodes_that_answer() {
-    let mut fleet = Fleet::of_nodes(2);
+    let mut fleet = Fleet::watched_nodes(2);
     for user in ["alice", "bob", "carol"] {
         fleet.create(Fleet::request(user)).unwrap();
     }
@@ -260,4 +260,19 @@ fn use_is_known_of_what_runs_on_the_nodes_that_answer() {
     fleet.until_node("jump-1", Availability::Offline);
     assert_eq!(sampled(&fleet), of([None, Some(Usage::default()), None]));
     assert_eq!(fleet.usage().notes[0].node, "jump-1");
+}
+
+#[test]
+fn a_create_whose_machine_is_stopped_meanwhile_ends_and_says_so() {
+    let fleet = Fleet::watched_nodes(1);
+    fleet.nodes[0].host.set_ssh_answers(false);
+    let create = fleet.create_in_background(Fleet::request("alice"));
+    eventually("it boots", || fleet.nodes[0].host.instances_now().contains_key("alice-container"));
+    fleet.power("alice", PowerAction::Stop).unwrap();
+    let refused = refusal(&fleet.join(create).unwrap_err());
+    assert_eq!(refused.reason, Reason::Busy);
+    assert!(refused.hint.unwrap().contains("containarium start alice"));
+    fleet.nodes[0].host.set_ssh_answers(true);
+    settle(&fleet);
+    assert_eq!(fleet.power("alice", PowerAction::Start).unwrap().container.unwrap().phase(), Phase::Running);
 }

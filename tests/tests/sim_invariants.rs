@@ -104,7 +104,7 @@ impl Sound {
 }
 
 fn with_alice() -> Fleet {
-    let fleet = Fleet::of_nodes(2);
+    let fleet = Fleet::watched_nodes(2);
     fleet.create(v1::CreateContainerRequest { node: "jump-1".into(), ..Fleet::request("alice") }).unwrap();
     settle(&fleet);
     fleet

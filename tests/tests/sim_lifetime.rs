@@ -281,3 +281,76 @@ fn autostart_is_the_nodes_and_changes_all_or_nothing() {
     fleet.start_agent(0);
     settle(&fleet);
 }
+
+/// The node of index 0 loses its power, and is back.
+fn reboot(fleet: &mut Fleet) {
+    fleet.kill_agent(0);
+    fleet.nodes[0].host.reboot();
+    fleet.start_agent(0);
+    fleet.until_node("jump-1", Availability::Online);
+}
+
+#[test]
+fn what_does_not_start_with_its_node_stays_off_until_it_is_started() {
+    let mut fleet = Fleet::of_nodes(1);
+    create(&fleet, "alice", None, None);
+    fleet.create(v1::CreateContainerRequest { autostart: false, ..Fleet::request("bob") }).unwrap();
+    let host = fleet.nodes[0].host.clone();
+    assert!(host.write("bob-container", "precious"));
+    // An agent that starts anew on a machine that did not touches nothing.
+    fleet.kill_agent(0);
+    fleet.start_agent(0);
+    settle(&fleet);
+    assert_eq!((fleet.phase("alice"), fleet.phase("bob")), (Some(Phase::Running), Some(Phase::Running)));
+
+    reboot(&mut fleet);
+    eventually("bob rests", || fleet.phase("bob") == Some(Phase::Stopped) && of(&fleet, "bob").generation == 2);
+    settle(&fleet);
+    assert_eq!(fleet.phase("alice"), Some(Phase::Running));
+    assert_eq!(host.instances_now()["bob-container"].boots, 1);
+    let said = fleet.events("bob-container");
+    assert!(said.iter().any(|event| event.message.contains("containarium start bob")), "{said:?}");
+    assert!(said.iter().all(|event| event.kind != "container.drifted"), "{said:?}");
+
+    // What is changed meanwhile does not start it.
+    fleet.resize(v1::ResizeContainerRequest { memory_bytes: Some(1 << 30), ..Fleet::resize_request("bob") }).unwrap();
+    settle(&fleet);
+    assert_eq!((fleet.phase("bob"), host.instances_now()["bob-container"].boots), (Some(Phase::Stopped), 1));
+    fleet.power("bob", PowerAction::Start).unwrap();
+    settle(&fleet);
+    let bob = host.instances_now()["bob-container"].clone();
+    assert_eq!((bob.boots, bob.data.as_str()), (2, "precious"));
+
+    // And from then on again.
+    reboot(&mut fleet);
+    eventually("bob rests again", || fleet.phase("bob") == Some(Phase::Stopped));
+    settle(&fleet);
+}
+
+#[test]
+fn a_start_cut_off_by_a_power_cut_is_carried_out_all_the_same() {
+    for k in 1.. {
+        let mut fleet = Fleet::of_nodes(1);
+        fleet.create(v1::CreateContainerRequest { autostart: false, ..Fleet::request("bob") }).unwrap();
+        fleet.power("bob", PowerAction::Stop).unwrap();
+        settle(&fleet);
+        let host = fleet.nodes[0].host.clone();
+        host.plan_fault(containarium_agent::host::sim::Fault::CrashBefore(k));
+        let starting = fleet.power_in_background("bob", PowerAction::Start);
+        eventually("it has started, or the machine is down", || {
+            host.is_down() || fleet.phase("bob") == Some(Phase::Running)
+        });
+        if !host.is_down() {
+            fleet.join(starting).unwrap();
+            assert!(k > 3, "stamp, start and note are three effects at least");
+            return;
+        }
+        fleet.kill_agent(0);
+        host.reboot();
+        assert!(host.revive());
+        fleet.start_agent(0);
+        fleet.join(starting).unwrap();
+        settle(&fleet);
+        assert_eq!(fleet.phase("bob"), Some(Phase::Running), "effect {k}");
+    }
+}

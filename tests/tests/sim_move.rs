@@ -17,7 +17,7 @@ const OTHER_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPsgqJhcX8Ui+7ZCtn
 
 /// Alice on jump-1 with data, and an empty jump-2.
 fn alice_at_home() -> Fleet {
-    let fleet = Fleet::of_nodes(2);
+    let fleet = Fleet::watched_nodes(2);
     fleet.create(v1::CreateContainerRequest { node: "jump-1".into(), ..Fleet::request("alice") }).unwrap();
     assert!(fleet.nodes[0].host.write(NAME, "precious"));
     fleet
@@ -149,7 +149,7 @@ fn a_deletion_takes_every_copy() {
 
 #[test]
 fn a_drain_empties_a_node_a_few_at_a_time_and_outlives_its_coordinator() {
-    let mut fleet = Fleet::of_nodes(3);
+    let mut fleet = Fleet::watched_nodes(3);
     for i in 1..=9 {
         let node = if i <= 6 { "jump-1" } else { "jump-2" };
         fleet.create(v1::CreateContainerRequest { node: node.into(), ..Fleet::request(&format!("user-{i}")) }).unwrap();
@@ -183,7 +183,7 @@ fn a_drain_empties_a_node_a_few_at_a_time_and_outlives_its_coordinator() {
 
 #[test]
 fn a_drain_with_nowhere_to_go_says_so_and_goes_on_when_there_is() {
-    let fleet = Fleet::of_nodes(2);
+    let fleet = Fleet::watched_nodes(2);
     fleet.create(v1::CreateContainerRequest { node: "jump-1".into(), ..Fleet::request("alice") }).unwrap();
     fleet.set_policy("jump-2", v1::Policy::Cordoned);
     let drain = fleet.drain_in_background("jump-1", 0);
@@ -198,7 +198,7 @@ fn a_drain_with_nowhere_to_go_says_so_and_goes_on_when_there_is() {
 
 #[test]
 fn a_move_and_a_drain_obey_labels() {
-    let fleet = Fleet::of_nodes(3);
+    let fleet = Fleet::watched_nodes(3);
     fleet.label_node("jump-1", &[("gpu", "true")]);
     let gpu = [("gpu".to_owned(), "true".to_owned())].into();
     fleet.create(v1::CreateContainerRequest { labels: gpu, ..Fleet::request("alice") }).unwrap();

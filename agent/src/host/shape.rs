@@ -28,6 +28,22 @@ pub struct Place {
     pub network: String,
 }
 
+/// On a clone that is exported, and so on whatever is made from the export: `<owner>/<backup>`. Nothing but the name of a
+/// backup of ours, and gone as soon as an order is stamped.
+pub const BACKUP_MARK: &str = "user.containarium.backup";
+
+/// The clone of an instance that is exported.
+#[must_use]
+pub fn clone_name(name: &str) -> String {
+    format!("{name}-backup")
+}
+
+/// What an export is made into, beside the instance that it replaces.
+#[must_use]
+pub fn staging_name(name: &str) -> String {
+    format!("{name}-restore")
+}
+
 /// Keys that no order says anything about: Incus' own notes, the image's, and what people and we note.
 #[must_use]
 pub fn is_nobodys(key: &str) -> bool {
@@ -64,6 +80,10 @@ pub fn devices(order: &Order, place: &Place) -> BTreeMap<String, Device> {
         ("name", "eth0".to_owned()),
         ("network", place.network.clone()),
         ("ipv4.address", order.address.to_string()),
+        // On the bridge it reaches the node and nobody else, under its own addresses only: see linux/policy.rs.
+        ("security.port_isolation", "true".to_owned()),
+        ("security.mac_filtering", "true".to_owned()),
+        ("security.ipv4_filtering", "true".to_owned()),
     ]);
     BTreeMap::from([("root".to_owned(), root), ("eth0".to_owned(), eth0)])
 }

@@ -2,37 +2,50 @@
 //! share one memory), can be inspected, and can be told to fail at its k-th effect. Ships in the binary (`--host sim`)
 //! so that anyone can try a fleet on a laptop. It must never decide what an agent has to decide.
 
+mod export;
 mod fault;
+mod guard;
+mod identity;
+mod image_import;
 mod inspect;
 mod instance;
+mod people;
+mod snapshots;
 mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use containarium_proto::{
-    ids::FleetId,
-    keys::KeySet,
-    names::Username,
+    audit::{Bans, NodeSession},
+    identity::{HostCertificate, HostIdentity},
+    ids::{FleetId, Generation},
+    image::ImageFiles,
     node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     sizes::Bytes,
+    snapshots::{SnapshotName, Snapshots},
     spec::{Capacity, Fingerprint, Image},
 };
+use futures::Stream;
 use ipnet::Ipv4Net;
 
 pub use fault::Fault;
+pub use identity::SimSshd;
 pub use instance::{SimInstance, image_fingerprint};
+pub use snapshots::SimSnapshot;
 pub use watch::Change;
 
 use fault::Faults;
 use instance::{foreign, made, place, stamp};
+use people::People;
 
 use super::{
-    Accounts, Activity, Host, HostError, Instance, Network, Power, StopMode,
+    AccountFailure, Accounts, Activity, Export, ExportBody, Host, HostError, Instance, Kept, Network, PolicyRules,
+    Power, ReadLogs, StopMode,
     shape::{self, Place, is_nobodys},
 };
 
@@ -54,6 +67,13 @@ struct Memory {
     helper_missing: bool,
     activity: BTreeMap<String, Activity>,
     watcher: watch::Watcher,
+    /// Storage that goes back only to the newest snapshot.
+    newest_only: bool,
+    /// Snapshots that were ever made by the agent.
+    snapshots_made: u32,
+    guard: guard::Guard,
+    sshd: SimSshd,
+    people: People,
 }
 
 /// A simulated jump server. Clones share their memory.
@@ -89,6 +109,11 @@ impl SimHost {
             helper_missing: false,
             activity: BTreeMap::new(),
             watcher: watch::Watcher::default(),
+            newest_only: false,
+            snapshots_made: 0,
+            guard: guard::Guard::default(),
+            sshd: SimSshd::default(),
+            people: People::default(),
         };
         Self {
             network: Network { cidr, gateway },
@@ -247,7 +272,8 @@ impl Host for SimHost {
         .await
     }
 
-    async fn ensure_login(&self, name: &str, user: &Username, keys: &KeySet) -> Result<(), HostError> {
+    async fn ensure_login(&self, order: &Order) -> Result<(), HostError> {
+        let name = order.name.as_str();
         self.effect(|memory| {
             let missing = memory.helper_missing;
             let instance = present(memory, name)?;
@@ -257,7 +283,7 @@ impl Host for SimHost {
             if missing {
                 return Err(HostError::permanent(format!("{name} has no containarium-ensure-user")));
             }
-            instance.logins.insert(user.to_string(), keys.to_lines());
+            people::let_in(instance, order);
             Ok(())
         })
         .await
@@ -291,7 +317,10 @@ impl Host for SimHost {
         self.effect(|memory| {
             let instance = present(memory, name)?;
             instance.offered.insert(pass);
-            let secrets = BTreeMap::from([("data".to_owned(), instance.data.clone())]);
+            let secrets = BTreeMap::from([
+                ("data".to_owned(), instance.data.clone()),
+                ("snapshots".to_owned(), snapshots::pack(instance)),
+            ]);
             Ok(CopyOffer { operation: format!("https://{host}/{name}"), secrets, certificate: "simulated".to_owned() })
         })
         .await
@@ -308,14 +337,18 @@ impl Host for SimHost {
         progress(": 1MB");
         self.effect(|memory| {
             let data = offer.secrets.get("data").cloned().unwrap_or_default();
+            let came = offer.secrets.get("snapshots").map_or("", String::as_str);
+            let snapshots = snapshots::unpack(came, order, fleet);
             if refresh {
-                present(memory, &order.name)?.data = data;
+                let instance = present(memory, &order.name)?;
+                (instance.data, instance.snapshots) = (data, snapshots);
                 return Ok(());
             }
             if memory.instances.contains_key(&order.name) {
                 return Err(HostError::transient(format!("instance {} exists already", order.name)));
             }
-            memory.instances.insert(order.name.clone(), SimInstance::new(made(fleet, order), data));
+            let instance = SimInstance { snapshots, ..SimInstance::new(made(fleet, order), data) };
+            memory.instances.insert(order.name.clone(), instance);
             Ok(())
         })
         .await
@@ -330,6 +363,16 @@ impl Host for SimHost {
         self.effect(|memory| {
             if let Some(stamp) = &mut present(memory, name)?.seen.stamp {
                 stamp.copied = pass;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn stamp_ran(&self, name: &str, generation: Generation) -> Result<(), HostError> {
+        self.effect(|memory| {
+            if let Some(stamp) = &mut present(memory, name)?.seen.stamp {
+                stamp.ran = Some(generation);
             }
             Ok(())
         })
@@ -380,6 +423,14 @@ impl Host for SimHost {
         Ok(())
     }
 
+    async fn import_image(
+        &self,
+        files: &ImageFiles,
+        bytes: impl Stream<Item = Result<Vec<u8>, HostError>> + Send + 'static,
+    ) -> Result<(), HostError> {
+        self.receive_image(files, bytes).await
+    }
+
     async fn capacity(&self) -> Result<Capacity, HostError> {
         self.look(|memory| memory.capacity).await
     }
@@ -404,39 +455,121 @@ impl Host for SimHost {
         self.look(|_| ()).await
     }
 
-    async fn ensure_access_rules(&self) -> Result<(), HostError> {
-        self.look(|_| ()).await
+    async fn ensure_access_rules(&self) -> Result<Kept, HostError> {
+        self.look(|_| Kept::AsItWas).await
     }
 
-    async fn ensure_account(&self, fleet: FleetId, account: &Account) -> Result<(), HostError> {
-        let name = account.username.as_str();
-        let same = self.look(|memory| memory.accounts.get(name) == Some(&(fleet, account.clone()))).await?;
-        if same {
-            return Ok(());
+    async fn access_problems(&self) -> Result<Vec<String>, HostError> {
+        self.look(|memory| memory.guard.access_problems.clone()).await
+    }
+
+    async fn ensure_accounts(&self, fleet: FleetId, accounts: &[Account]) -> Result<Vec<AccountFailure>, HostError> {
+        let mut failures = Vec::new();
+        for account in accounts {
+            if let Err(error) = self.ensure_account(fleet, account).await {
+                failures.push((account.username.to_string(), error));
+            }
         }
-        self.effect(|memory| {
-            let others = memory.accounts.get(name).is_some_and(|(owner, _)| *owner != fleet);
-            if others || memory.foreign.contains(name) {
-                return Err(HostError::permanent(format!("account {name} exists on this node and is not ours")));
-            }
-            memory.accounts.insert(name.to_owned(), (fleet, account.clone()));
-            Ok(())
-        })
-        .await
+        Ok(failures)
     }
 
-    async fn remove_account(&self, fleet: FleetId, username: &str) -> Result<(), HostError> {
-        self.effect(|memory| {
-            if memory.accounts.get(username).is_some_and(|(owner, _)| *owner == fleet) {
-                memory.accounts.remove(username);
+    async fn remove_accounts(
+        &self,
+        fleet: FleetId,
+        names: &BTreeSet<String>,
+    ) -> Result<Vec<AccountFailure>, HostError> {
+        let mut failures = Vec::new();
+        for name in names {
+            if let Err(error) = self.remove_account(fleet, name).await {
+                failures.push((name.clone(), error));
             }
-            Ok(())
-        })
-        .await
+        }
+        Ok(failures)
+    }
+
+    async fn ensure_policy(&self, rules: &PolicyRules) -> Result<Kept, HostError> {
+        self.look(|_| ()).await?;
+        Ok(self.memory().guard.put(rules))
+    }
+
+    async fn addresses(&self) -> Result<BTreeSet<Ipv4Addr>, HostError> {
+        self.look(|memory| memory.guard.addresses.clone()).await
+    }
+
+    async fn ssh_answers(&self) -> bool {
+        self.look(|memory| !memory.guard.sshd_is_down).await.unwrap_or(false)
+    }
+
+    async fn snapshots(&self, name: &str) -> Result<Option<Snapshots>, HostError> {
+        self.list_snapshots(name).await
+    }
+
+    async fn make_snapshot(&self, name: &str, snapshot: &SnapshotName) -> Result<(), HostError> {
+        self.take_snapshot(name, snapshot).await
+    }
+
+    async fn remove_snapshot(&self, name: &str, snapshot: &SnapshotName) -> Result<(), HostError> {
+        self.drop_snapshot(name, snapshot).await
+    }
+
+    async fn restore(&self, order: &Order, snapshot: &SnapshotName) -> Result<(), HostError> {
+        self.bring_back(order, snapshot).await
+    }
+
+    async fn restamp(&self, fleet: FleetId, order: &Order, kept: &BTreeMap<String, String>) -> Result<(), HostError> {
+        self.stamp_anew(fleet, order, kept).await
     }
 
     async fn flush(&self) -> Result<(), HostError> {
         self.effect(|_| Ok(())).await
+    }
+
+    async fn freeze(&self, name: &str, mark: &str) -> Result<(), HostError> {
+        self.effect(|memory| export::freeze(memory, name, mark)).await
+    }
+
+    async fn export(&self, name: &str, _progress: impl Fn(&str) + Send + Sync) -> Result<Export, HostError> {
+        self.effect(|memory| export::export(memory, name)).await
+    }
+
+    async fn clear_export(&self, name: &str) -> Result<(), HostError> {
+        let clone = shape::clone_name(name);
+        if !self.look(|memory| memory.instances.contains_key(&clone)).await? {
+            return Ok(());
+        }
+        self.effect(|memory| {
+            memory.instances.remove(&clone);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn clear_exports(&self) -> Result<(), HostError> {
+        let clones = self.look(export::clones).await?;
+        if clones.is_empty() {
+            return Ok(());
+        }
+        self.effect(|memory| {
+            memory.instances.retain(|name, _| !clones.contains(name));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn import(&self, name: &str, size: u64, body: ExportBody) -> Result<(), HostError> {
+        let bytes = export::collect(size, body).await?;
+        self.effect(|memory| export::import(memory, name, &bytes)).await
+    }
+
+    async fn dress(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
+        self.effect(|memory| {
+            let instance = present(memory, &order.name)?;
+            instance.logins.clear();
+            instance.seen.shape = shape::ordered(order, &place());
+            stamp(&mut instance.seen, fleet, order);
+            Ok(())
+        })
+        .await
     }
 
     async fn activity(&self, name: &str) -> Result<Option<Activity>, HostError> {
@@ -445,5 +578,41 @@ impl Host for SimHost {
             running.then(|| memory.activity.get(name).copied().unwrap_or_default())
         })
         .await
+    }
+
+    async fn identity(&self, of: Option<&Order>) -> Result<HostIdentity, HostError> {
+        self.look(|memory| identity::of(memory, of)).await?
+    }
+
+    async fn install_certificate(
+        &self,
+        of: Option<&Order>,
+        certificate: &HostCertificate,
+    ) -> Result<HostIdentity, HostError> {
+        tokio::time::sleep(self.latency).await;
+        match self.faults.around_certificate(|| identity::install(&mut self.memory(), of, certificate)) {
+            Some(result) => result,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn read_logs(&self, cursor: &str) -> Result<ReadLogs, HostError> {
+        self.look(|memory| memory.people.read_logs(cursor)).await?
+    }
+
+    async fn sessions(&self, _fleet: FleetId) -> Result<Vec<NodeSession>, HostError> {
+        self.look(|memory| memory.people.sessions().to_vec()).await
+    }
+
+    async fn end_session(&self, _fleet: FleetId, id: &str) -> Result<bool, HostError> {
+        self.effect(|memory| Ok(memory.people.end(id))).await
+    }
+
+    async fn bans(&self) -> Result<Bans, HostError> {
+        self.look(|memory| memory.people.bans()).await
+    }
+
+    async fn unban(&self, address: IpAddr) -> Result<bool, HostError> {
+        self.effect(|memory| Ok(memory.people.unban(address))).await
     }
 }

@@ -28,6 +28,8 @@ fn order(id: ContainerId, generation: u64) -> Order {
         address: [10, 100, 1, 2].into(),
         keys: KeySet::from_lines([KEY.trim_end()]).unwrap(),
         copy_pass: None,
+        origin: None,
+        guests: Vec::new(),
     }
 }
 

@@ -1,15 +1,17 @@
 use std::net::Ipv4Addr;
 
 use containarium_proto::{
-    ids::{ContainerId, Generation},
-    node::CopyPass,
+    backup::{BackupData, Checksum, Origin},
+    ids::{ContainerId, Generation, RequestId},
+    keys::KeySet,
+    node::{CopyPass, Guest},
     sizes::Bytes,
     spec::Spec,
 };
 use proptest::prelude::*;
 
 use super::*;
-use crate::host::shape::Shape;
+use crate::host::shape::{BACKUP_MARK, Shape};
 
 const KEY: &str = include_str!("../../../proto/src/keys/testdata/ed25519.pub");
 
@@ -31,6 +33,8 @@ fn order(id: ContainerId, desired: Desired, generation: u64, restarts: u64) -> O
         address: Ipv4Addr::new(10, 100, 1, 2),
         keys: KeySet::from_lines([KEY.trim_end()]).unwrap(),
         copy_pass: None,
+        origin: None,
+        guests: Vec::new(),
     }
 }
 
@@ -39,11 +43,11 @@ fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, ssh_answered: bo
 }
 
 fn instance(fleet: FleetId, order: &Order, power: Power, login: bool) -> Instance {
-    let login = login.then(|| login_hash(&order.owner, &order.keys));
+    let login = login.then(|| login_hash(order));
     Instance {
         name: order.name.clone(),
         power,
-        stamp: Some(Stamp { fleet, order: order.clone(), login, copied: None }),
+        stamp: Some(Stamp { fleet, order: order.clone(), login, copied: None, ran: None }),
         shape: Shape::default(),
         unclaimed: None,
     }
@@ -99,16 +103,45 @@ fn a_restart_happens_once() {
     assert_eq!(next(&new, Power::Running), Next::Done(Observed::Running));
 }
 
+#[test]
+fn what_does_not_start_by_itself_is_started_by_an_order_and_by_nothing_else() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let asleep = |generation| {
+        let mut order = order(id, Desired::Running, generation, 0);
+        order.spec.autostart = false;
+        order
+    };
+    let (first, second) = (asleep(1), asleep(2));
+    let mut seen = instance(fleet, &first, Power::Stopped, true);
+    assert_eq!(plan(fleet, &first, Some(&seen), false), Next::Do(Action::Start), "the order was cut off before it ran");
+    seen.power = Power::Running;
+    assert_eq!(plan(fleet, &first, Some(&seen), true), Next::Do(Action::NoteRan));
+    seen.stamp.as_mut().unwrap().ran = Some(first.generation);
+    assert_eq!(plan(fleet, &first, Some(&seen), true), Next::Done(Observed::Running));
+    // The node has booted.
+    seen.power = Power::Stopped;
+    assert_eq!(plan(fleet, &first, Some(&seen), false), Next::Done(Observed::Stopped));
+    assert_eq!(plan(fleet, &second, Some(&seen), false), Next::Do(Action::Configure));
+    seen.stamp.as_mut().unwrap().order = second.clone();
+    assert_eq!(plan(fleet, &second, Some(&seen), false), Next::Do(Action::Start), "a start, given anew");
+    // With autostart the note means nothing.
+    let mut woken = second.clone();
+    woken.spec.autostart = true;
+    seen.stamp = Some(Stamp { fleet, order: woken.clone(), login: None, copied: None, ran: Some(woken.generation) });
+    assert_eq!(plan(fleet, &woken, Some(&seen), false), Next::Do(Action::Start));
+}
+
 proptest! {
     /// From any instance of ours, every order comes to rest, in few steps, and only Absent destroys (I5).
     #[test]
     fn every_order_comes_to_rest(
         exists in any::<bool>(), running in any::<bool>(), login in any::<bool>(), stamped in 1u64..4,
-        wanted in 0u8..3, restarts in 0u64..2,
+        wanted in 0u8..3, restarts in 0u64..2, autostart in any::<bool>(),
     ) {
         let (fleet, id) = (FleetId::generate(), ContainerId::generate());
         let desired = [Desired::Running, Desired::Stopped, Desired::Absent][usize::from(wanted)];
         let mut order = order(id, desired, 3, restarts);
+        order.spec.autostart = autostart;
         let power = if running { Power::Running } else { Power::Stopped };
         let mut old = order.clone();
         old.generation = Generation(stamped);
@@ -132,7 +165,7 @@ proptest! {
                 }
                 Next::Newer(found) => order = *found,
                 Next::Refuse(why) => prop_assert!(false, "{}", why),
-                Next::Receive(_) => prop_assert!(false, "nothing arrives here"),
+                Next::Receive(_) | Next::Restore => prop_assert!(false, "nothing arrives here"),
                 Next::Do(action) => {
                     prop_assert!(action != Action::Delete || order.desired == Desired::Absent);
                     seen = match (action, seen) {
@@ -146,7 +179,18 @@ proptest! {
                                 Action::EnsureLogin => there = instance(fleet, &there.stamp.unwrap().order, there.power, true),
                                 Action::Configure | Action::Repair | Action::Adopt => there.stamp.as_mut().unwrap().order = order.clone(),
                                 Action::ClearCopy => there.stamp.as_mut().unwrap().copied = None,
-                                Action::Create | Action::Delete | Action::WaitSsh | Action::Rename => {
+                                Action::NoteRan => there.stamp.as_mut().unwrap().ran = Some(order.generation),
+                                Action::Create
+                                | Action::Delete
+                                | Action::WaitSsh
+                                | Action::Rename
+                                | Action::Halt
+                                | Action::BringBack
+                                | Action::StopReplaced
+                                | Action::DeleteReplaced
+                                | Action::PutInPlace
+                                | Action::Dress
+                                | Action::DropStaged => {
                                     unreachable!("handled above, or not asked for")
                                 }
                             }
@@ -186,7 +230,7 @@ fn an_arriving_container_is_copied_pass_by_pass_and_then_lives_here() {
     assert_eq!(plan(fleet, &home, Some(&copied(fleet, &home, 2)), false), Next::Do(Action::Start));
     let mut runs = copied(fleet, &home, 2);
     runs.power = Power::Running;
-    runs.stamp.as_mut().unwrap().login = Some(login_hash(&home.owner, &home.keys));
+    runs.stamp.as_mut().unwrap().login = Some(login_hash(&home));
     assert_eq!(plan(fleet, &home, Some(&runs), true), Next::Do(Action::ClearCopy));
     runs.stamp.as_mut().unwrap().copied = None;
     assert_eq!(plan(fleet, &home, Some(&runs), true), Next::Done(Observed::Running));
@@ -276,4 +320,199 @@ fn only_a_licence_to_repair_takes_away_what_was_added() {
     assert_eq!(next(&old, None), Next::Do(Action::Configure));
     assert_eq!(next(&old, Some(&Licence::Repair)), Next::Do(Action::Repair));
     assert_eq!(next(&new, Some(&Licence::Repair)), Next::Done(Observed::Running));
+}
+
+fn licensed(since: u64) -> Licence {
+    Licence::Restore { snapshot: "before".parse().unwrap(), since: Generation(since) }
+}
+
+#[test]
+fn a_restore_is_begun_once_stopped_and_finished_whatever_the_instance_claims_then() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let (old, new) = (order(id, Desired::Running, 3, 0), order(id, Desired::Running, 4, 0));
+    let licence = licensed(4);
+    let ask = |order: &Order, seen: Option<&Instance>, restoring: Option<u64>| {
+        let restoring = restoring.map(Generation);
+        super::plan(fleet, order, seen, Known { licence: Some(&licence), restoring, ..Known::default() })
+    };
+    let at = |order: &Order, power| instance(fleet, order, power, true);
+    assert_eq!(ask(&new, Some(&at(&old, Power::Running)), None), Next::Do(Action::Halt));
+    assert_eq!(ask(&new, Some(&at(&old, Power::Stopped)), None), Next::Do(Action::BringBack));
+    // Stamped anew: its user may have gone on, under a later order too.
+    assert_eq!(ask(&new, Some(&at(&new, Power::Stopped)), None), Next::Do(Action::Start));
+    let later = order(id, Desired::Stopped, 5, 0);
+    assert_eq!(ask(&later, Some(&at(&new, Power::Running)), None), Next::Do(Action::Configure));
+    // Half done: it claims to be what it was, or nobody's.
+    for power in [Power::Running, Power::Stopped] {
+        let action = if power == Power::Running { Action::Halt } else { Action::BringBack };
+        let nobodys = Instance { stamp: None, ..at(&old, power) };
+        for seen in [at(&order(id, Desired::Running, 1, 0), power), nobodys] {
+            assert_eq!(ask(&new, Some(&seen), Some(4)), Next::Do(action));
+            assert_eq!(ask(&order(id, Desired::Absent, 5, 0), Some(&seen), Some(4)), Next::Do(action));
+        }
+    }
+    // What is to go is not brought back first; what is gone is lost, and not made anew.
+    assert_eq!(ask(&order(id, Desired::Absent, 4, 0), Some(&at(&old, Power::Stopped)), None), Next::Do(Action::Delete));
+    let gone = Known { licence: Some(&licence), must_exist: true, ..Known::default() };
+    assert_eq!(super::plan(fleet, &new, None, gone), Next::Done(Observed::Absent));
+}
+
+fn origin(backup: &str) -> Origin {
+    let data = BackupData { size: Bytes(1), sha256: Checksum::of(&[1; 32]) };
+    Origin { restore: RequestId::generate(), backup: backup.parse().unwrap(), data }
+}
+
+/// What an import leaves: no stamp, but the mark.
+fn imported(name: &str, mark: &str) -> Instance {
+    let mut seen = foreign(name, "u-1", Power::Stopped);
+    seen.unclaimed = None;
+    seen.shape.config.insert(BACKUP_MARK.into(), mark.into());
+    seen
+}
+
+const BACKUP: &str = "20261124-145205";
+
+/// Follows the plan on pretended instances; gives what was done, and what is left under both names.
+fn carried_out(
+    fleet: FleetId,
+    wanted: &Order,
+    (mut seen, mut staged): (Option<Instance>, Option<Instance>),
+    must_exist: bool,
+) -> (Vec<String>, Option<Instance>, Option<Instance>) {
+    let mut done = Vec::new();
+    let mut ssh_answered = false;
+    for _ in 0..20 {
+        let known = Known { ssh_answered, must_exist, staged: staged.as_ref(), ..Known::default() };
+        let next = super::plan(fleet, wanted, seen.as_ref(), known);
+        done.push(format!("{next:?}"));
+        match next {
+            Next::Done(_) | Next::Refuse(_) => return (done, seen, staged),
+            Next::Restore => staged = Some(imported("alice-container-restore", &format!("alice/{BACKUP}"))),
+            Next::Newer(_) | Next::Receive(_) => panic!("{done:?}"),
+            Next::Do(action) => {
+                // What is replaced goes only when the new one is whole beside it.
+                let whole = || staged.as_ref().is_some_and(|s| s.shape.config[BACKUP_MARK].ends_with(BACKUP));
+                match action {
+                    Action::StopReplaced => seen.as_mut().unwrap().power = Power::Stopped,
+                    Action::DeleteReplaced => {
+                        assert!(whole() || seen.as_ref().unwrap().stamp.is_none(), "{done:?}");
+                        seen = None;
+                    }
+                    Action::Delete => seen = None,
+                    Action::DropStaged => staged = None,
+                    Action::PutInPlace => seen = staged.take(),
+                    Action::Dress | Action::Configure => {
+                        assert_eq!(action == Action::Dress, seen.as_ref().unwrap().stamp.is_none());
+                        seen = Some(instance(fleet, wanted, Power::Stopped, false));
+                    }
+                    Action::Start => seen.as_mut().unwrap().power = Power::Running,
+                    Action::Stop(_) => seen.as_mut().unwrap().power = Power::Stopped,
+                    Action::EnsureLogin => seen = Some(instance(fleet, wanted, Power::Running, true)),
+                    Action::WaitSsh => ssh_answered = true,
+                    Action::Create
+                    | Action::Repair
+                    | Action::Adopt
+                    | Action::Rename
+                    | Action::ClearCopy
+                    | Action::Halt
+                    | Action::BringBack
+                    | Action::NoteRan => {
+                        panic!("{done:?}")
+                    }
+                }
+            }
+        }
+    }
+    panic!("did not come to rest: {done:?}");
+}
+
+#[test]
+fn from_wherever_it_was_cut_off_a_restore_comes_to_its_end() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let wanted = Order { origin: Some(origin(BACKUP)), ..order(id, Desired::Running, 3, 0) };
+    let old = |power| instance(fleet, &order(id, Desired::Running, 2, 0), power, true);
+    let whole = || imported("alice-container-restore", &format!("alice/{BACKUP}"));
+    let other = || imported("alice-container-restore", "alice/20250101-000000");
+    let in_place = |mark: &str| imported("alice-container", mark);
+    let seen = [
+        None,
+        Some(old(Power::Running)),
+        Some(old(Power::Stopped)),
+        Some(in_place(&format!("alice/{BACKUP}"))),
+        Some(in_place("alice/20250101-000000")),
+        Some(instance(fleet, &wanted, Power::Running, true)),
+    ];
+    for start in seen {
+        for staged in [None, Some(whole()), Some(other())] {
+            let (done, seen, staged) = carried_out(fleet, &wanted, (start.clone(), staged), false);
+            assert_eq!(done.last().unwrap(), "Done(Running)", "{done:?}");
+            let stamp = seen.and_then(|seen| seen.stamp).unwrap();
+            assert_eq!((stamp.order.origin, staged), (wanted.origin.clone(), None), "{done:?}");
+        }
+    }
+}
+
+#[test]
+fn a_deletion_takes_what_was_imported_too_and_a_stranger_is_left_alone() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let origin = Some(origin(BACKUP));
+    let absent = Order { origin: origin.clone(), ..order(id, Desired::Absent, 4, 0) };
+    let marked = |name: &str| Some(imported(name, "alice/20250101-000000"));
+    let old = Some(instance(fleet, &order(id, Desired::Running, 2, 0), Power::Running, true));
+    for seen in [None, old, marked("alice-container")] {
+        let (done, seen, staged) = carried_out(fleet, &absent, (seen, marked("alice-container-restore")), false);
+        assert_eq!((done.last().unwrap().as_str(), seen, staged), ("Done(Absent)", None, None), "{done:?}");
+    }
+    let wanted = Order { origin, ..order(id, Desired::Running, 3, 0) };
+    let strangers = [
+        foreign("alice-container-restore", "u-9", Power::Running),
+        imported("alice-container-restore", "bob/20250101-000000"),
+    ];
+    for stranger in strangers {
+        let (done, ..) = carried_out(fleet, &wanted, (None, Some(stranger)), false);
+        assert!(done[0].starts_with("Refuse"), "{done:?}");
+    }
+}
+
+#[test]
+fn what_was_restored_and_is_gone_is_lost_and_not_restored_again() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let wanted = Order { origin: Some(origin(BACKUP)), ..order(id, Desired::Running, 3, 0) };
+    let (done, ..) = carried_out(fleet, &wanted, (None, None), true);
+    assert_eq!(done, ["Done(Absent)"]);
+    // It moves on: its data come from the node where it is.
+    let arriving = Order { copy_pass: Some(CopyPass::FIRST), ..wanted };
+    assert_eq!(plan(fleet, &arriving, None, false), Next::Receive(Arrived::Nothing));
+}
+
+#[test]
+fn a_change_of_guests_is_a_change_of_logins() {
+    let fleet = FleetId::generate();
+    let mut order = order(ContainerId::generate(), Desired::Running, 1, 0);
+    let guest = |name: &str, sudo, keys: &[&str]| Guest {
+        user: name.parse().unwrap(),
+        sudo,
+        keys: KeySet::from_recorded(keys.iter().map(|key| key.trim_end())).unwrap(),
+    };
+    let sets = [
+        vec![],
+        vec![guest("bob", false, &[])],
+        vec![guest("bob", true, &[])],
+        vec![guest("bob", false, &[KEY])],
+        vec![guest("bob", false, &[]), guest("carol", false, &[])],
+    ];
+    let hashes: std::collections::BTreeSet<String> = sets
+        .iter()
+        .map(|guests| {
+            order.guests.clone_from(guests);
+            login_hash(&order)
+        })
+        .collect();
+    assert_eq!(hashes.len(), sets.len(), "each of them is made anew");
+    order.guests = sets[1].clone();
+    let made = instance(fleet, &order, Power::Running, true);
+    assert_eq!(plan(fleet, &order, Some(&made), true), Next::Done(Observed::Running));
+    let mut left = made;
+    left.stamp.as_mut().unwrap().login = Some("of a guest who is no longer one".into());
+    assert_eq!(plan(fleet, &order, Some(&left), true), Next::Do(Action::EnsureLogin));
 }

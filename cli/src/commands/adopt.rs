@@ -5,7 +5,6 @@ use std::io::{IsTerminal, Write};
 
 use containarium_proto::{
     ids::RequestId,
-    names::Username,
     v1::{self, fleet_client::FleetClient},
 };
 use serde::Serialize;
@@ -42,13 +41,14 @@ struct DryRun {
 }
 
 pub(crate) async fn run(client: &Client, format: Format, adopt: &Adopt) -> Result<(), Failure> {
-    let (Some(instance), Some(user)) = (&adopt.instance, &adopt.user) else { return show(client, format, adopt).await };
+    let Some(instance) = &adopt.instance else { return show(client, format, adopt).await };
+    let user = adopt.user.as_ref().map(ToString::to_string).unwrap_or_default();
     let request = v1::AdoptInstanceRequest {
         request_id: RequestId::generate().to_string(),
         node: adopt.name.to_string(),
         instance: instance.clone(),
-        user: user.to_string(),
-        ssh_keys: key::read(&adopt.ssh_key)?.to_lines(),
+        user: user.clone(),
+        ssh_keys: if adopt.ssh_key.is_empty() { Vec::new() } else { key::read(&adopt.ssh_key)?.to_lines() },
         dry_run: false,
     };
     let dry = DryRun { message: would(client, &request).await?.message };
@@ -57,7 +57,7 @@ pub(crate) async fn run(client: &Client, format: Format, adopt: &Adopt) -> Resul
     }
     output::note(&dry.message);
     if !adopt.force {
-        confirm(instance, user)?;
+        confirm(instance, if user.is_empty() { instance } else { &user })?;
     }
     let call = |mut fleet: FleetClient<Channel>, request| async move { fleet.adopt_instance(request).await };
     let last = progress::persist(client, &request, call).await.map_err(|status| client.failure(&status))?;
@@ -75,15 +75,15 @@ async fn would(client: &Client, request: &v1::AdoptInstanceRequest) -> Result<v1
     answer.ok_or_else(|| Failure::new(1, "the coordinator does not say what it would do"))
 }
 
-fn confirm(instance: &str, user: &Username) -> Result<(), Failure> {
+fn confirm(instance: &str, word: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
         let message = format!("not adopting {instance}: nobody to ask without a terminal");
         return Err(Failure::new(errors::REFUSED, message).hint("give --force to adopt it without being asked"));
     }
-    write!(std::io::stderr(), "Make it {user}'s machine? Type {user} to confirm: ")?;
+    write!(std::io::stderr(), "Take {instance} over? Type {word} to confirm: ")?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
-    if answer.trim() == user.as_str() {
+    if answer.trim() == word {
         return Ok(());
     }
     output::note("nothing was changed");

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tonic::{Status, transport::Channel};
 
 use crate::{
-    args::{Create, Format, Global, Switch},
+    args::{Create, Format, Global, Switch, schedule_change},
     client::Client,
     commands::{key, list, progress},
     errors::{self, Failure},
@@ -48,6 +48,8 @@ fn request(create: &Create) -> Result<v1::CreateContainerRequest, Failure> {
         labels,
         ttl_seconds: create.ttl.map(|ttl| ttl.as_secs()),
         idle_stop_seconds: create.idle_stop.map(|limit| limit.as_secs()),
+        snapshots: convert::schedule_change_to_wire(&schedule_change(create.snapshots, create.keep)),
+        allow_from: create.allow_from.iter().map(ToString::to_string).collect(),
     })
 }
 

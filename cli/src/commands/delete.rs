@@ -2,12 +2,17 @@
 
 use std::io::{IsTerminal, Write};
 
-use containarium_proto::v1;
+use containarium_proto::{
+    ids::RequestId,
+    names::Username,
+    v1::{self, PowerAction, fleet_client::FleetClient},
+};
+use tonic::transport::Channel;
 
 use crate::{
     args::{Delete, Global},
     client::Client,
-    commands::{list, progress},
+    commands::{backup, list, progress},
     errors::{self, Failure},
     output,
 };
@@ -26,10 +31,30 @@ pub(crate) async fn run(global: &Global, delete: &Delete) -> Result<(), Failure>
         let container = list::needed(list::get(&client, user).await?.container.as_ref())?;
         confirm(&container.name, user.as_str())?;
     }
+    if delete.backup {
+        back_up(&client, user).await?;
+    }
     let request = v1::DeleteContainerRequest { user: user.to_string() };
     let stream =
         client.stream(request, |mut fleet, request| async move { fleet.delete_container(request).await }).await;
     progress::to_the_end(&client, stream).await.map(drop)
+}
+
+/// Nothing that is written after the backup could be in it, so it is stopped first. Whatever fails, nothing is deleted.
+async fn back_up(client: &Client, user: &Username) -> Result<(), Failure> {
+    let container = list::get(client, user).await?.container.unwrap_or_default();
+    if container.protected {
+        return Err(Failure::new(errors::REFUSED, format!("{user}'s machine is protected"))
+            .hint(format!("'containarium unprotect {user}' lets it be deleted; nothing was changed")));
+    }
+    let request_id = RequestId::generate().to_string();
+    let stop = v1::SetPowerRequest { user: user.to_string(), action: PowerAction::Stop.into(), request_id };
+    let call = |mut fleet: FleetClient<Channel>, request| async move { fleet.set_power(request).await };
+    progress::persist(client, &stop, call).await.map_err(|status| client.failure(&status))?;
+    let backup = backup::create(client, user).await?;
+    let backup = backup::verify(client, user, backup.id).await?;
+    output::note(&format!("backup {} of {user} is whole, {}", backup.id, backup::size(backup.size_bytes)));
+    Ok(())
 }
 
 fn confirm(container: &str, user: &str) -> Result<(), Failure> {

@@ -50,8 +50,8 @@ pub(crate) async fn run(global: &Global, key: &Key) -> Result<(), Failure> {
         }
     }
     let client = Client::new(global)?;
-    let stream = client.stream(request, |mut fleet, request| async move { fleet.change_keys(request).await }).await;
-    let last = progress::to_the_end(&client, stream).await?;
+    let last = progress::change(&client, request, |mut fleet, request| async move { fleet.change_keys(request).await })
+        .await?;
     show(global.format, last.container.as_ref())
 }
 

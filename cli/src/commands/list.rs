@@ -36,7 +36,7 @@ pub(crate) async fn list(client: &Client, format: Format, wanted: &List) -> Resu
 }
 
 /// All pages.
-async fn fetch(client: &Client) -> Result<Vec<v1::Container>, Failure> {
+pub(crate) async fn fetch(client: &Client) -> Result<Vec<v1::Container>, Failure> {
     let mut containers = Vec::new();
     let mut request = v1::ListContainersRequest { page_size: PAGE, page_token: String::new() };
     loop {
@@ -122,6 +122,9 @@ fn sort(by: Sort, containers: &mut [Container]) {
 #[derive(Debug, Serialize)]
 struct Info {
     container: Container,
+    /// Whose machines its user may use too.
+    may_use: Vec<String>,
+    last_login: Option<String>,
     events: Vec<Event>,
 }
 
@@ -137,8 +140,15 @@ pub(crate) fn needed(container: Option<&v1::Container>) -> Result<Container, Fai
 
 pub(crate) async fn info(client: &Client, format: Format, user: &Username) -> Result<(), Failure> {
     let answer = get(client, user).await?;
-    let info =
-        Info { container: needed(answer.container.as_ref())?, events: answer.events.iter().map(Event::from).collect() };
+    let login = |event: &v1::AuditEvent| {
+        format!("{} from {} through {}", output::time(event.at_unix_millis), event.client_address, event.node)
+    };
+    let info = Info {
+        container: needed(answer.container.as_ref())?,
+        may_use: answer.shared_with_owner.iter().map(|share| share.owner.clone()).collect(),
+        last_login: answer.last_login.as_ref().map(login),
+        events: answer.events.iter().map(Event::from).collect(),
+    };
     output::print(format, &info, |_| people(&info))
 }
 
@@ -161,9 +171,15 @@ fn people(info: &Info) -> String {
         ("Expired", c.expired_at.clone().unwrap_or_default()),
         ("Idle stop", c.idle_stop()),
         ("Idle since", c.idle_since.clone().unwrap_or_default()),
+        ("Snapshots", c.snapshots.clone()),
+        ("Snapshotted", c.snapshotted_at.clone().unwrap_or_default()),
+        ("Allow from", c.allow_from.join(" ")),
         ("Image", c.image.clone()),
         ("Fingerprint", c.image_fingerprint.clone()),
         ("Keys", c.ssh_keys.join(" ")),
+        ("Shared with", c.shared_with.join(" ")),
+        ("May use too", info.may_use.join(" ")),
+        ("Last login", info.last_login.clone().unwrap_or_default()),
         ("Generation", c.generation.to_string()),
         ("Created", c.created_at.clone()),
         ("Id", c.id.clone()),

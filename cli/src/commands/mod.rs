@@ -1,6 +1,8 @@
 //! One file per command. Each takes what was typed and ends in an output or a failure.
 
 mod adopt;
+mod audit;
+mod backup;
 mod cert;
 mod configure;
 mod create;
@@ -8,6 +10,8 @@ mod delete;
 mod events;
 mod export;
 mod image;
+mod image_bake;
+mod image_import;
 mod key;
 mod list;
 mod moving;
@@ -17,7 +21,14 @@ mod progress;
 mod protect;
 mod repair;
 mod resize;
+mod security;
+mod sessions;
 mod set;
+mod share;
+mod snapshot;
+mod ssh;
+mod ssh_ca;
+mod ssh_config;
 mod top;
 mod version;
 mod watch;
@@ -26,7 +37,7 @@ use clap::CommandFactory;
 use containarium_proto::v1::PowerAction;
 
 use crate::{
-    args::{Args, Cert, Command},
+    args::{Args, Cert, Command, Image, SshConfig},
     client::Client,
     errors::Failure,
     output,
@@ -50,9 +61,23 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Repair(user) => repair::run(&client()?, format, &user.user).await,
         Command::Move(wanted) => moving::run(&client()?, format, wanted).await,
         Command::Set(set) => set::run(&client()?, format, set).await,
+        Command::Snapshot(snapshot) => snapshot::run(&client()?, format, snapshot).await,
+        Command::Backup(wanted) => backup::run(&args.global, wanted).await,
         Command::Key(key) => key::run(&args.global, key).await,
         Command::Export(export) => export::run(&args.global, export).await,
-        Command::Image(image) => image::run(&client()?, format, image).await,
+        Command::Ssh(wanted) => ssh::run(&args.global, wanted).await,
+        Command::SshCa(command) => ssh_ca::run(&client()?, format, command).await,
+        Command::SshConfig(SshConfig::Sync(wanted)) => ssh_config::sync(&args.global, wanted).await,
+        Command::Share(share) => share::share(&client()?, format, share).await,
+        Command::Unshare(unshare) => share::unshare(&client()?, format, unshare).await,
+        Command::Sessions(sessions) => sessions::run(&client()?, format, sessions).await,
+        Command::Last(last) => audit::last(&client()?, format, last).await,
+        Command::Audit(audit) => audit::run(&client()?, format, audit).await,
+        Command::Security(security) => security::run(&client()?, format, security).await,
+        Command::Image(Image::Import(wanted)) => image_import::run(&client()?, format, wanted).await,
+        Command::Image(Image::Bake(wanted)) => image_bake::run(&args.global, wanted).await,
+        Command::Image(Image::List) => image::list(&client()?, format).await,
+        Command::Image(Image::Default { image, reset: _ }) => image::default(&client()?, format, image.as_ref()).await,
         Command::Node(node) => node::run(&client()?, format, node).await,
         Command::Events(events) if events.follow => events::follow(&client()?, &args.global, events).await,
         Command::Events(events) => events::run(&client()?, format, events).await,

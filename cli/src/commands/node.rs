@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 use crate::{
     args::{self, Format},
     client::Client,
-    commands::{adopt, configure, progress},
+    commands::{adopt, backup, configure, progress},
     errors::Failure,
     output::{self, Node},
 };
@@ -42,7 +42,10 @@ pub(crate) async fn run(client: &Client, format: Format, command: &args::Node) -
             // Giving up the same twice is giving it up once.
             let lost = lost.as_ref().map(ToString::to_string).unwrap_or_default();
             let request = v1::RetireNodeRequest { name: name.to_string(), lost };
-            client.read(request, |mut fleet, request| async move { fleet.retire_node(request).await }).await?
+            let node =
+                client.read(request, |mut fleet, request| async move { fleet.retire_node(request).await }).await?;
+            backup::note_lost(&node.lost);
+            node
         }
         args::Node::Uncordon { name } => set_policy(client, name.as_str(), Policy::Active).await?,
         args::Node::Set(set) => configure::set(client, set).await?,

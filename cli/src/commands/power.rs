@@ -18,8 +18,8 @@ pub(crate) async fn run(client: &Client, format: Format, user: &Username, action
     let mut request =
         v1::SetPowerRequest { user: user.to_string(), request_id: RequestId::generate().to_string(), action: 0 };
     request.set_action(action);
-    let stream = client.stream(request, |mut fleet, request| async move { fleet.set_power(request).await }).await;
-    let last = progress::to_the_end(client, stream).await?;
+    let last =
+        progress::change(client, request, |mut fleet, request| async move { fleet.set_power(request).await }).await?;
     let container = list::needed(last.container.as_ref())?;
     output::print(format, &container, |_| format!("{} is {}\n", container.name, container.status))
 }

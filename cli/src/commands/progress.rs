@@ -3,7 +3,10 @@
 use std::{io::IsTerminal, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
-use containarium_proto::v1::{self, fleet_client::FleetClient};
+use containarium_proto::{
+    error::{Reason, Refusal},
+    v1::{self, fleet_client::FleetClient},
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
@@ -83,6 +86,19 @@ pub(crate) async fn to_the_end(
     Ok(outcome.map_err(|status| client.failure(&status))?.unwrap_or_default())
 }
 
+/// Follows a change whose request has an id of its own to its end: a coordinator that dies meanwhile is asked again.
+pub(crate) async fn change<M: Clone, F>(
+    client: &Client,
+    message: M,
+    call: impl Fn(FleetClient<Channel>, Request<M>) -> F,
+) -> Result<v1::Progress, Failure>
+where
+    F: Future<Output = Result<Response<Streaming<v1::Progress>>, Status>>,
+{
+    let last = persist(client, &message, call).await;
+    Ok(last.map_err(|status| client.failure(&status))?.unwrap_or_default())
+}
+
 /// Sends a request with an id of its own again and again while nobody is there to answer it, and gives its last message;
 /// `None` if it ended without a word.
 pub(crate) async fn persist<M: Clone, F>(
@@ -109,7 +125,8 @@ where
         .when(|status| {
             // Only what may pass: a broken link, a coordinator that restarts. Never at a first connect, which is more
             // likely a wrong address than a coordinator that dies just now.
-            let passing = errors::from_status(&client.server, status).code() == errors::UNREACHABLE;
+            let of_a_node = Refusal::from_status(status).is_some_and(|r| r.reason != Reason::NotReady);
+            let passing = errors::from_status(&client.server, status).code() == errors::UNREACHABLE && !of_a_node;
             began.set(began.get() || !errors::never_connected(status));
             passing && began.get()
         })

@@ -23,9 +23,9 @@ pub(crate) async fn run(client: &Client, format: Format, resize: &Resize) -> Res
         disk_bytes: resize.disk.map(|size| size.0),
         force: resize.force,
     };
-    let stream =
-        client.stream(request, |mut fleet, request| async move { fleet.resize_container(request).await }).await;
-    let last = progress::to_the_end(client, stream).await?;
+    let last =
+        progress::change(client, request, |mut fleet, request| async move { fleet.resize_container(request).await })
+            .await?;
     let after = list::needed(last.container.as_ref())?;
     if let Some(before) = before {
         output::note(&format!("before: {}", limits(&before)));

@@ -68,7 +68,7 @@ fn forced_it_shows_what_it_does_and_does_it_to_that_one() {
 fn half_an_adoption_is_wrong_usage() {
     let fleet = fleet();
     for line in [
-        "node adopt jump-1 --instance old",
+        "node adopt jump-1 --instance old --ssh-key HERE/alice.pub",
         "node adopt jump-1 --user alice",
         "node adopt jump-1 --instance old --user alice",
         "node adopt jump-1 --force",

@@ -36,7 +36,10 @@ fn set_asks_for_what_is_given_and_nothing_else() {
     for (flags, wanted) in cases {
         let fleet = Coordinator::with([mortal()]);
         let said = fleet.cli(&format!("set alice-container {flags}")).run().ok();
-        assert_eq!(said, "alice-container: autostart on, expires 2025-06-15T15:06:40.123Z, idle stop 12h\n");
+        assert_eq!(
+            said,
+            "alice-container: autostart on, expires 2025-06-15T15:06:40.123Z, idle stop 12h, snapshots off\n"
+        );
         let state = fleet.state();
         let asked: Vec<_> = state.lifetimes.iter().map(|r| (r.autostart, r.ttl_seconds, r.idle_stop_seconds)).collect();
         assert_eq!(asked, [wanted], "{flags}");
@@ -51,13 +54,13 @@ fn bad_input_is_refused_in_words_before_anything_is_asked() {
         ("set alice", "--ttl"),
         ("set alice --autostart maybe", "maybe"),
         ("set alice --ttl 8", "such as 8h, or off"),
-        ("set alice --ttl 4m", "time to live 4m is out of range: at least 5m, at most 365d"),
+        ("set alice --ttl 0s", "time to live 0s is out of range: at least 1s, at most 365d"),
         ("set alice --ttl 366d", "at most 365d"),
         ("set alice --ttl=-8h", "such as 8h"),
-        ("set alice --idle-stop 29m", "idle stop 29m is out of range: at least 30m, at most 30d"),
-        ("set alice --idle-stop 0", "at least 30m"),
+        ("set alice --idle-stop 31d", "idle stop 31d is out of range: at least 1s, at most 30d"),
+        ("set alice --idle-stop 0", "at least 1s"),
         ("set Alice --ttl 8h", "Alice"),
-        ("create alice --ssh-key HERE/alice.pub --ttl 1s", "at least 5m"),
+        ("create alice --ssh-key HERE/alice.pub --ttl 0s", "at least 1s"),
         ("create alice --ssh-key HERE/alice.pub --idle-stop 31d", "at most 30d"),
         ("create alice --ssh-key HERE/alice.pub --ttl off", "such as 8h"),
         ("create alice --ssh-key HERE/alice.pub --autostart on --no-autostart", "--no-autostart"),

@@ -34,6 +34,7 @@ fn json_is_the_documented_form() {
         "image": "dev",
         "image_fingerprint": "ab".repeat(32),
         "ssh_keys": ["SHA256:AAAA"],
+        "shared_with": [],
         "generation": 3,
         "detail": "",
         "id": "0198c0de-0000-7000-8000-000000000001",
@@ -44,6 +45,9 @@ fn json_is_the_documented_form() {
         "expired_at": null,
         "idle_stop_seconds": null,
         "idle_since": null,
+        "snapshots": "",
+        "snapshotted_at": null,
+        "allow_from": [],
     });
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value, json!({ "containers": [alice], "total_count": 1 }));

@@ -2,8 +2,6 @@
 
 use std::{fs::File, io::pipe};
 
-use containarium_proto::v1;
-
 use crate::support::{Cli, Coordinator, container};
 
 #[test]
@@ -64,25 +62,4 @@ fn output_that_could_not_be_written_is_not_a_success() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let outcome = fleet.cli("list -o json").start_into(full).wait();
     assert!(outcome.error(1).starts_with("writing the output"), "{outcome:?}");
-}
-
-#[test]
-fn images_are_listed_and_one_is_the_default() {
-    let fleet = Coordinator::with([]);
-    let image = |alias: &str| v1::FleetImage {
-        alias: alias.to_owned(),
-        fingerprint: "ab".repeat(32),
-        nodes: vec!["jump-1".to_owned()],
-        missing_on: vec!["jump-2".to_owned()],
-        is_default: false,
-    };
-    fleet.state().images = vec![image("containarium"), image("containarium-new")];
-    let table = fleet.cli("image default containarium-new").run().ok();
-    let line = table.lines().find(|line| line.contains("containarium-new")).unwrap();
-    assert!(line.contains("abababababab ") && line.contains("yes") && line.contains("jump-2"), "{table}");
-    let json: serde_json::Value = serde_json::from_str(&fleet.cli("image list -o json").run().ok()).unwrap();
-    assert_eq!((json["total_count"].as_u64(), &json["images"][1]["is_default"]), (Some(2), &true.into()));
-    for line in ["image default", "image default a --reset"] {
-        fleet.cli(line).run().error(2);
-    }
 }

@@ -28,7 +28,7 @@ use crate::{
     placement::{Candidate, Resources},
     placing,
     reign::Reign,
-    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Role, WriteTx},
+    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Role, Snapshotting, WriteTx},
 };
 
 /// Everything there, with what adopting it would do.
@@ -184,6 +184,9 @@ async fn insert(
         generation_floor: Generation(0),
         labels: Labels::default(),
         lifetime: Lifetime::default(),
+        snapshots: Snapshotting::default(),
+        allow_from: Vec::new(),
+        guests: Vec::new(),
     })
     .await?;
     let row = PlacementRow {
@@ -203,6 +206,8 @@ async fn insert(
         role: Role::Home,
         drift: Vec::new(),
         licence: Some(Licence::Adopt { instance: foreign.name, uuid: foreign.uuid }),
+        origin: None,
+        undo: None,
     };
     tx.insert_placement(&row).await?;
     let message = format!("for {}: {} of {} at {address}", wanted.owner, wanted.instance, node.name);

@@ -12,6 +12,8 @@ use containarium_proto::{
 };
 
 use super::{
+    allow,
+    certified::{self, CertificateWait, Certified},
     parse::Create,
     progress::{AccessWait, Goal, Look, Reach, Said, agent_step, remark, step},
     render, view,
@@ -25,7 +27,7 @@ use crate::{
     placement::{self, Candidate, Demand, Fit, Resources, Verdict},
     placing,
     reign::Reign,
-    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Role, Ttl, WriteTx},
+    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Role, Snapshotting, Ttl, WriteTx},
 };
 
 /// Places it; gives the container, new or of the same request.
@@ -41,11 +43,16 @@ pub(super) async fn place(reign: &Reign, create: &Create) -> Result<ContainerId,
         return Err(Refusal::new(Reason::InvalidArgument, message).hint("use a new request id for a new request"));
     }
     refuse_taken(&mut tx, &create.owner).await?;
+    let let_in = allow::containers(&mut tx, &create.allow_from).await?;
     let sights = reign.sights();
     let (chosen, verdicts) = judge(reign, &mut tx, create, &sights).await?;
     let (verdict, fit) = choose(create, &verdicts)?;
     let ttl = create.ttl.map_or(Ttl::Off, |ttl| lifetime::starting(clock::now(), ttl, &reign.config.lifetimes));
     let id = insert(&mut tx, (create, ttl), chosen, verdict, fit).await?;
+    if !create.allow_from.is_empty() {
+        tx.set_allow_from(id, &let_in).await?;
+        allow::note(&mut tx, &create.owner, &create.allow_from).await?;
+    }
     tx.commit().await?;
     reign.wake_all();
     Ok(id)
@@ -56,6 +63,7 @@ pub(super) async fn dry_run(reign: &Reign, create: &Create) -> Result<v1::Progre
     reign.first_round().await;
     let mut tx = reign.write().await?;
     refuse_taken(&mut tx, &create.owner).await?;
+    allow::containers(&mut tx, &create.allow_from).await?;
     let (chosen, verdicts) = judge(reign, &mut tx, create, &reign.sights()).await?;
     let message = match choose(create, &verdicts) {
         Ok((verdict, fit)) => {
@@ -192,6 +200,9 @@ async fn insert(
         generation_floor: Generation(0),
         labels: create.labels.clone(),
         lifetime,
+        snapshots: Snapshotting { schedule: create.snapshots, last_at: None },
+        allow_from: Vec::new(),
+        guests: Vec::new(),
     })
     .await?;
     let access_revision = tx.bump_access().await?;
@@ -218,6 +229,8 @@ async fn insert(
         role: Role::Home,
         drift: Vec::new(),
         licence: None,
+        origin: None,
+        undo: None,
     })
     .await?;
     tx.note(&name, EventKind::ContainerCreated, &format!("for {}", create.owner)).await?;
@@ -227,18 +240,26 @@ async fn insert(
     Ok(id)
 }
 
-/// Waits until ssh works from every server that answers.
+/// Waits until ssh works from every server that answers, and asks nothing.
 pub(super) struct Created {
     id: ContainerId,
     said: Said,
     said_node: Option<NodeName>,
     accounts: AccessWait,
+    certificates: CertificateWait,
     away_since: Option<Instant>,
 }
 
 impl Created {
     pub(super) fn new(id: ContainerId) -> Self {
-        Self { id, said: Said::default(), said_node: None, accounts: AccessWait::default(), away_since: None }
+        Self {
+            id,
+            said: Said::default(),
+            said_node: None,
+            accounts: AccessWait::default(),
+            certificates: CertificateWait::default(),
+            away_since: None,
+        }
     }
 
     fn placed(&mut self, held: &Held, total: u32) -> Option<Look> {
@@ -253,19 +274,25 @@ impl Created {
     }
 
     /// The end, or why not yet.
-    fn finish(&mut self, reign: &Reign, held: Held, sights: &Sights) -> Look {
+    async fn finish(&mut self, reign: &Reign, held: Held, sights: &Sights) -> Result<Look, Refusal> {
         let total = reign.agent_steps() + 2;
+        let say = |message| step(total, total, message);
+        let (beside, more) = match self.certificates.look(reign, (&held, sights), &mut self.said, say).await? {
+            Certified::NotYet(look) => return Ok(*look),
+            Certified::Enough(beside, more) => (beside, more),
+        };
         let row = &held.placement;
         let (message, pending) = match self.accounts.look(reign, &held.container.owner, row.access_revision) {
             Reach::Waiting(nodes, until) => {
                 let message = format!("waiting for ssh access on {nodes}");
-                return self.said.news(step(total, total, message)).unwrap_or(Look::Wait(Some(until)));
+                return Ok(self.said.news(say(message)).unwrap_or(Look::Wait(Some(until))));
             }
             Reach::All => ("ssh access on every server".to_owned(), false),
             Reach::Missing(nodes) => (format!("it runs, but ssh does not work yet through {nodes}"), true),
         };
         let container = Some(render::container(&view::view(held, sights)));
-        Look::Done(v1::Progress { container, pending, ..step(total, total, message) })
+        let message = certified::with(message, beside);
+        Ok(Look::Done(v1::Progress { container, pending: pending || more, ..say(message) }))
     }
 
     /// Its node does not answer: it may be placed elsewhere, or come back.
@@ -295,8 +322,12 @@ impl Goal for Created {
             return Ok(look);
         }
         let user = held.container.owner.clone();
+        if held.placement.desired != Desired::Running {
+            return Err(Refusal::new(Reason::Busy, "it was stopped while it was being created")
+                .hint(format!("'containarium start {user}' goes on with it")));
+        }
         match live::observed(&held, &sights) {
-            Observed::Running => return Ok(self.finish(reign, held, &sights)),
+            Observed::Running => return self.finish(reign, held, &sights).await,
             Observed::Failed { error, permanent: true } => {
                 return Err(Refusal::new(Reason::ContainerFailed, error).hint(format!(
                     "see 'containarium info {user}'; 'containarium delete {user}' makes room for another try"

@@ -6,15 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use containarium_proto::{
     error::{Reason, Refusal},
     names::NodeName,
+    spec::Image,
     v1,
 };
 
 use super::parse;
 use crate::{
     config::Defaults,
-    image, placing,
+    image,
+    node::live::Sight,
+    placement::Candidate,
+    placing,
     reign::Reign,
-    store::{EventKind, Policy},
+    store::{EventKind, NodeRow, Policy},
 };
 
 /// What a create gets that says nothing, the operator's choice of an image included.
@@ -32,7 +36,8 @@ pub(super) async fn list(reign: &Reign) -> Result<Vec<v1::FleetImage>, Refusal> 
     let (mut nodes, claims) = reader.nodes_and_claims().await?;
     drop(reader);
     nodes.retain(|node| node.policy != Policy::Retired);
-    let candidates = placing::candidates(&nodes, &claims, &reign.sights());
+    let sights = reign.sights();
+    let candidates = placing::candidates(&nodes, &claims, &sights);
     let mut found: BTreeMap<(String, String), BTreeSet<&NodeName>> = BTreeMap::new();
     for candidate in &candidates {
         for image in &candidate.images {
@@ -42,7 +47,18 @@ pub(super) async fn list(reign: &Reign) -> Result<Vec<v1::FleetImage>, Refusal> 
     }
     let wanted = defaults(reign).await?.image;
     let default = image::resolve(&wanted, candidates.iter().map(|c| c.images.as_slice())).ok();
+    let states = |alias: &str, fingerprint: &str| -> Vec<v1::ImageOnNode> {
+        let Ok(fingerprint) = fingerprint.parse() else { return Vec::new() };
+        let image = Image { alias: alias.to_owned(), fingerprint };
+        let one = |(node, candidate): (&NodeRow, &Candidate)| {
+            let answers = sights.get(&node.name).is_some_and(Sight::is_online);
+            reign.image_notes.state(&image, node, &candidate.images, answers)
+        };
+        // Both are by name.
+        nodes.iter().zip(&candidates).map(one).collect()
+    };
     let image = |((alias, fingerprint), on): ((String, String), BTreeSet<&NodeName>)| v1::FleetImage {
+        on_nodes: states(&alias, &fingerprint),
         is_default: default.as_ref().is_some_and(|d| d.alias == alias && d.fingerprint.to_string() == fingerprint),
         nodes: on.iter().map(ToString::to_string).collect(),
         missing_on: nodes.iter().map(|n| &n.name).filter(|n| !on.contains(n)).map(ToString::to_string).collect(),

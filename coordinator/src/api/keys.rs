@@ -5,13 +5,18 @@ use containarium_proto::{
     error::{Reason, Refusal},
     keys::{Key, KeySet},
     names::Username,
-    spec::Desired,
 };
 
-use super::{parse::KeyChange, refuse::no_such_user, settle::Settled, view};
+use super::{
+    parse::KeyChange,
+    refuse::{no_such_user, refuse_deleting},
+    settle::Settled,
+    view,
+};
 use crate::{
     reign::Reign,
-    store::{EventKind, Held, PlacementRow},
+    sharing,
+    store::{EventKind, PlacementRow},
 };
 
 /// Records the change, if it is one, and gives what to wait for. A node that is away gets it when it is back.
@@ -22,10 +27,7 @@ pub(super) async fn change(reign: &Reign, change: &KeyChange) -> Result<Settled,
     let rows = tx.reader().of_owner(owner).await?;
     let held = view::principal(rows.clone()).pop().ok_or_else(|| no_such_user(owner.as_str()))?;
     let row = &held.placement;
-    if row.desired == Desired::Absent {
-        return Err(Refusal::new(Reason::Busy, format!("{owner}'s container is being deleted"))
-            .hint("there is nothing left to log in to; see 'containarium list'"));
-    }
+    refuse_deleting(&mut tx, &held, "there is nothing left to log in to; see 'containarium list'").await?;
     if row.change_request == Some(change.request) {
         return Ok(goal(row, owner));
     }
@@ -36,21 +38,13 @@ pub(super) async fn change(reign: &Reign, change: &KeyChange) -> Result<Settled,
     }
     let access_revision = tx.bump_access().await?;
     tx.change_keys(held.container.id, &after).await?;
-    let mut ordered = row.clone();
-    for Held { placement, .. } in rows {
-        // An order carries the keys, so its content changed: a new generation everywhere (I4).
-        let change_request = Some(change.request);
-        let generation = placement.generation.next();
-        let next = PlacementRow { generation, access_revision, change_request, ..placement };
-        tx.change_order(&next).await?;
-        if next.node == row.node {
-            ordered = next;
-        }
-    }
+    // An order carries the keys, so its content changed: a new generation everywhere (I4), as a guest too.
+    let ordered = sharing::order_anew(&mut tx, &rows, access_revision, Some(change.request)).await?;
+    sharing::follow_keys(&mut tx, owner, &after, access_revision).await?;
     tx.note(&owner.container_name(), EventKind::ContainerKeys, &difference(before, &after)).await?;
     tx.commit().await?;
     reign.wake_all();
-    Ok(goal(&ordered, owner))
+    Ok(goal(ordered.as_ref().unwrap_or(row), owner))
 }
 
 fn goal(row: &PlacementRow, owner: &Username) -> Settled {

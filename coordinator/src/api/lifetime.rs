@@ -7,7 +7,6 @@ use containarium_proto::{
     error::{Reason, Refusal},
     lifetime::short,
     names::Username,
-    spec::Desired,
     v1,
 };
 
@@ -16,7 +15,7 @@ use super::{
     parse::{Limit, SetLifetime},
     power::refuse_away,
     progress::remark,
-    refuse::no_such_user,
+    refuse::{no_such_user, refuse_deleting},
     render,
     resize::refuse_busy,
     settle::Settled,
@@ -25,6 +24,7 @@ use super::{
 use crate::{
     clock, lifetime,
     reign::Reign,
+    snapshots,
     store::{EventKind, Held, Lifetime, PlacementRow, Ttl, WriteTx},
 };
 
@@ -45,18 +45,20 @@ pub(super) async fn set(reign: &Reign, change: &SetLifetime) -> Result<Outcome, 
     let mut tx = reign.write().await?;
     let rows = tx.reader().of_owner(owner).await?;
     let mut held = view::principal(rows).pop().ok_or_else(|| no_such_user(owner.as_str()))?;
-    if held.placement.desired == Desired::Absent {
-        return Err(Refusal::new(Reason::Busy, format!("{owner}'s container is being deleted"))
-            .hint("it is too late to change its lifetime; see 'containarium list'"));
-    }
+    refuse_deleting(&mut tx, &held, "it is too late to change its lifetime; see 'containarium list'").await?;
     let ordered = order_autostart(reign, &mut tx, &held, change).await?;
     let wanted = applied(reign, change, held.container.lifetime);
-    let changed = ordered.is_some() || wanted != held.container.lifetime;
+    let before = held.container.snapshots;
+    let schedule = snapshots::applied(before.schedule, &change.snapshots)?;
+    let changed = ordered.is_some() || wanted != held.container.lifetime || schedule != before.schedule;
     held.container.lifetime = wanted;
+    held.container.snapshots.schedule = schedule;
     held.placement = ordered.unwrap_or(held.placement);
     let (row, done) = (&held.placement, format!("{}: {}", owner.container_name(), shown(&held)));
     if changed {
         tx.set_lifetime(row.container, &wanted).await?;
+        tx.set_snapshotting(row.container, &held.container.snapshots).await?;
+        snapshots::prune(&mut tx, &held).await?;
         tx.note(&owner.container_name(), EventKind::ContainerLifetime, &shown(&held)).await?;
         tx.commit().await?;
         reign.wake_all();
@@ -115,7 +117,8 @@ fn shown(held: &Held) -> String {
         Ttl::Expired { expires_at, .. } => format!("ended at {}", clock::shown(expires_at)),
     };
     let idle = idle_stop.map_or_else(|| "off".to_owned(), |limit: Duration| format!("after {}", short(limit)));
-    format!("autostart {autostart}, {end}, idle stop {idle}")
+    let snapshots = held.container.snapshots.schedule.map_or_else(|| "off".to_owned(), |schedule| schedule.to_string());
+    format!("autostart {autostart}, {end}, idle stop {idle}, snapshots {snapshots}")
 }
 
 /// What has expired is started only once it has time to live again: it would be deleted under its user's hands.

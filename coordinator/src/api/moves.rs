@@ -13,7 +13,7 @@ use super::{
     parse::Move,
     power::refuse_away,
     progress::{Goal, Look, Said, remark, step},
-    refuse::{no_such_node, no_such_user},
+    refuse::{no_such_node, no_such_user, refuse_deleting},
     render, view,
 };
 use crate::{
@@ -77,6 +77,7 @@ pub(super) async fn order(reign: &Reign, request: &Move) -> Result<Moved, Refusa
         return Ok(Moved::already(id, here, request));
     }
     let sights = reign.sights();
+    refuse_deleting(&mut tx, &held, "see 'containarium list'").await?;
     refuse_unmovable(&held, &sights)?;
     refuse_away(&held, &sights)?;
     let begin = Begin { held, to: request.to.clone(), request: request.request, why: "asked for" };

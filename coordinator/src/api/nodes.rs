@@ -11,7 +11,7 @@ use containarium_proto::{
 };
 
 use super::{
-    images, parse,
+    backups, images, parse,
     refuse::{field, no_such_node},
     render, view,
 };
@@ -48,6 +48,8 @@ pub(super) async fn add(reign: &Reign, drivers: &Drivers, request: &v1::AddNodeR
         }
     } else {
         tx.insert_node(&name, address).await?;
+        // A node with nothing to sync would never be told that it has all of it, and stay out of rotation.
+        tx.bump_access().await?;
         tx.note(name.as_str(), EventKind::NodeAdded, &format!("at {address}")).await?;
         tx.commit().await?;
     }
@@ -100,7 +102,9 @@ pub(super) async fn set_policy(reign: &Reign, request: &v1::SetNodePolicyRequest
 
 pub(super) async fn get(reign: &Reign, name: &NodeName) -> Result<v1::Node, Refusal> {
     let found = list(reign).await?.into_iter().find(|node| node.name == name.as_str());
-    found.ok_or_else(|| no_such_node(name.as_str()))
+    let mut node = found.ok_or_else(|| no_such_node(name.as_str()))?;
+    node.lost = backups::lost_with(reign, name).await?;
+    Ok(node)
 }
 
 /// From the database and what is known; no node is asked.
@@ -158,6 +162,11 @@ fn render_node(
     if !ahead.is_empty() {
         warnings.push(format!("knows newer orders than our database for {}: was it restored?", ahead.join(", ")));
     }
+    for stray in sight.into_iter().flat_map(|s| &s.strays) {
+        let (stray, node) = (&stray.name, &row.name);
+        warnings
+            .push(format!("{stray} is there, and the database does not know it: see 'containarium node adopt {node}'"));
+    }
     v1::Node {
         name: row.name.to_string(),
         address: row.address.clone(),
@@ -182,6 +191,8 @@ fn render_node(
         effective: Some(render::limits(&limits, candidate.capacity)),
         loads: render::loads(Loads::of(candidate, &limits)),
         default_create: Some(verdict),
+        lost: Vec::new(),
+        backup_store: report.map(|r| r.backup_store.clone()).unwrap_or_default(),
     }
 }
 

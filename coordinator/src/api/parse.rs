@@ -12,14 +12,16 @@ use containarium_proto::{
     lifetime::Bounds,
     names::{NodeName, Username},
     sizes::Bytes,
+    snapshots::{Schedule, ScheduleChange},
     v1,
 };
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::refuse::field;
+use super::{allow, refuse::field};
 use crate::{
     config::{Defaults, Lifetimes},
+    snapshots,
     store::Policy,
 };
 
@@ -43,6 +45,8 @@ pub(super) struct Create {
     pub(super) labels: Labels,
     pub(super) ttl: Option<Duration>,
     pub(super) idle_stop: Option<Duration>,
+    pub(super) snapshots: Option<Schedule>,
+    pub(super) allow_from: Vec<Username>,
 }
 
 /// A change of power that could succeed.
@@ -118,6 +122,7 @@ pub(super) struct SetLifetime {
     pub(super) autostart: Option<bool>,
     pub(super) ttl: Option<Limit>,
     pub(super) idle_stop: Option<Limit>,
+    pub(super) snapshots: ScheduleChange,
 }
 
 /// A bound on a time that may be taken away.
@@ -141,10 +146,12 @@ pub(super) fn create(
 ) -> Result<Create, Refusal> {
     let keys = KeySet::from_lines(request.ssh_keys.iter().map(String::as_str));
     let node = Some(request.node.as_str()).filter(|node| !node.is_empty()).map(node).transpose()?;
+    let owner = user(&request.user)?;
     Ok(Create {
         request: request_id(&request.request_id)?,
         hash: hash(request),
-        owner: user(&request.user)?,
+        allow_from: allow::parse(&owner, &request.allow_from)?,
+        owner,
         keys: keys.map_err(|e| field(format!("ssh key: {e}"), "give --ssh-key with a public key file"))?,
         cpu: request.cpu.as_ref().map_or_else(|| Ok(defaults.cpu.clone()), cpu)?,
         memory: request.memory_bytes.map_or(Ok(defaults.memory), memory)?,
@@ -155,6 +162,7 @@ pub(super) fn create(
         labels: labels(&request.labels)?,
         ttl: request.ttl_seconds.map(|seconds| duration(&lifetimes.ttl, seconds)).transpose()?,
         idle_stop: request.idle_stop_seconds.map(|seconds| duration(&lifetimes.idle_stop, seconds)).transpose()?,
+        snapshots: snapshots::applied(None, &schedule(request.snapshots.as_ref())?)?,
     })
 }
 
@@ -198,11 +206,17 @@ pub(super) fn set_lifetime(request: &v1::SetLifetimeRequest, lifetimes: &Lifetim
         autostart: request.autostart,
         ttl: request.ttl_seconds.map(|seconds| limit(&lifetimes.ttl, seconds)).transpose()?,
         idle_stop: request.idle_stop_seconds.map(|seconds| limit(&lifetimes.idle_stop, seconds)).transpose()?,
+        snapshots: schedule(request.snapshots.as_ref())?,
     };
-    if change.autostart.is_none() && change.ttl.is_none() && change.idle_stop.is_none() {
-        return Err(field("nothing to change is given", "give --autostart, --ttl or --idle-stop"));
+    let lives_on = change.autostart.is_none() && change.ttl.is_none() && change.idle_stop.is_none();
+    if lives_on && change.snapshots == ScheduleChange::default() {
+        return Err(field("nothing to change is given", "give --autostart, --ttl, --idle-stop or --snapshots"));
     }
     Ok(change)
+}
+
+fn schedule(wire: Option<&v1::SnapshotSchedule>) -> Result<ScheduleChange, Refusal> {
+    convert::schedule_change_from_wire(wire).map_err(|e| field(e.to_string(), "give --keep from 1 to 100"))
 }
 
 fn limit(bounds: &Bounds, seconds: u64) -> Result<Limit, Refusal> {
@@ -319,7 +333,7 @@ pub(super) fn policy(wire: v1::Policy) -> Result<Policy, Refusal> {
     }
 }
 
-fn request_id(text: &str) -> Result<RequestId, Refusal> {
+pub(super) fn request_id(text: &str) -> Result<RequestId, Refusal> {
     let hint = "a client makes a UUID per command and keeps it for the retries of that command";
     text.parse().map_err(|_| field(format!("request id '{}' is not a UUID", shown(text)), hint))
 }
@@ -338,7 +352,7 @@ pub(super) fn image_name(text: &str) -> Result<&str, Refusal> {
     Ok(text)
 }
 
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().take(48).flat_map(char::escape_default).collect()
 }
 
@@ -358,6 +372,8 @@ fn hash(request: &v1::CreateContainerRequest) -> String {
         labels,
         ttl_seconds,
         idle_stop_seconds,
+        snapshots,
+        allow_from,
     } = request;
     let content =
         serde_json::json!([user, ssh_keys, format!("{cpu:?}"), memory_bytes, disk_bytes, image, autostart, node]);
@@ -367,7 +383,9 @@ fn hash(request: &v1::CreateContainerRequest) -> String {
         (None, None) => String::new(),
         some => serde_json::json!(some).to_string(),
     };
-    let digest = Sha256::digest(format!("{content}{labels}{lifetime}"));
+    let snapshots = snapshots.map(|asked| format!("{:?} {}", asked.every(), asked.keep)).unwrap_or_default();
+    let allow = if allow_from.is_empty() { String::new() } else { serde_json::json!(allow_from).to_string() };
+    let digest = Sha256::digest(format!("{content}{labels}{lifetime}{snapshots}{allow}"));
     digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
         // Writing to a String cannot fail.
         write!(hex, "{byte:02x}").expect("a String takes all that is written to it");

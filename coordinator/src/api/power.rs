@@ -11,7 +11,7 @@ use super::{
     lifetime::refuse_expired,
     moves::refuse_moving,
     parse::{Action, Power},
-    refuse::no_such_user,
+    refuse::{no_such_user, refuse_deleting},
     settle::Settled,
     view,
 };
@@ -29,10 +29,7 @@ pub(super) async fn set(reign: &Reign, power: &Power) -> Result<Settled, Refusal
     let rows = tx.reader().of_owner(&power.owner).await?;
     let held = view::principal(rows).pop().ok_or_else(|| no_such_user(power.owner.as_str()))?;
     let row = &held.placement;
-    if row.desired == Desired::Absent {
-        return Err(Refusal::new(Reason::Busy, format!("{}'s container is being deleted", power.owner))
-            .hint("there is nothing left to start or stop; see 'containarium list'"));
-    }
+    refuse_deleting(&mut tx, &held, "there is nothing left to start or stop; see 'containarium list'").await?;
     match power.action {
         Action::Start | Action::Restart => refuse_expired(&held, &power.owner)?,
         Action::Stop => {}

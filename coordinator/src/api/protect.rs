@@ -7,7 +7,10 @@ use containarium_proto::{
     v1,
 };
 
-use super::{refuse::no_such_user, render, view};
+use super::{
+    refuse::{no_such_user, refuse_deleting},
+    render, view,
+};
 use crate::{
     reign::Reign,
     store::{EventKind, Held},
@@ -18,10 +21,7 @@ pub(super) async fn set(reign: &Reign, owner: &Username, protected: bool) -> Res
     let mut tx = reign.write().await?;
     let rows = tx.reader().of_owner(owner).await?;
     let mut held = view::principal(rows).pop().ok_or_else(|| no_such_user(owner.as_str()))?;
-    if held.placement.desired == Desired::Absent {
-        return Err(Refusal::new(Reason::Busy, format!("{owner}'s container is being deleted"))
-            .hint("it is too late to protect it; see 'containarium list'"));
-    }
+    refuse_deleting(&mut tx, &held, "it is too late to protect it; see 'containarium list'").await?;
     if held.container.protected != protected {
         tx.protect(held.container.id, protected).await?;
         let (kind, message) = match protected {

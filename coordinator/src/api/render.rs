@@ -2,7 +2,7 @@
 
 use containarium_proto::{convert, factor::Factor, keys::Key, names::NodeName, spec::Capacity, v1};
 
-use super::view::View;
+use super::{share, snapshots, view::View};
 use crate::{
     availability::Availability,
     config::Overcommit,
@@ -35,12 +35,16 @@ pub(super) fn container(view: &View) -> v1::Container {
         protected: container.protected,
         moving_to: view.held.moving.as_ref().map(|moving| moving.target.to_string()).unwrap_or_default(),
         drift: placement.drift.clone(),
+        shares: share::of(&view.held),
         labels: container.labels.to_wire(),
         expires_at_unix_millis,
         expired_at_unix_millis,
         idle_stop_seconds: container.lifetime.idle_stop.map_or(0, |limit| limit.as_secs()),
         // To the second: nodes count it back from now each time, and a watch must not take that for news.
+        allow_from: container.allow_from.iter().map(ToString::to_string).collect(),
         idle_since_unix_millis: view.idle_since.map_or(0, |since| since - since % 1000),
+        snapshots: snapshots::schedule(&view.held),
+        snapshotted_at_unix_millis: container.snapshots.last_at.unwrap_or_default(),
     }
 }
 

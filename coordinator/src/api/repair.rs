@@ -5,7 +5,6 @@ use containarium_proto::{
     error::{Reason, Refusal},
     names::Username,
     node::Licence,
-    spec::Desired,
 };
 
 use super::{
@@ -13,7 +12,7 @@ use super::{
     parse::Repair,
     power::refuse_away,
     progress::{Goal, Look},
-    refuse::no_such_user,
+    refuse::{no_such_user, refuse_deleting},
     resize::refuse_busy,
     settle::Settled,
     view,
@@ -34,10 +33,7 @@ pub(super) async fn order(reign: &Reign, repair: &Repair) -> Result<Repaired, Re
     if row.change_request == Some(repair.request) {
         return Ok(Repaired::of(row, owner));
     }
-    if row.desired == Desired::Absent {
-        let message = format!("{}'s container is being deleted", repair.owner);
-        return Err(Refusal::new(Reason::Busy, message).hint("there is nothing left to repair"));
-    }
+    refuse_deleting(&mut tx, &held, "there is nothing left to repair").await?;
     let sights = reign.sights();
     refuse_moving(&held)?;
     refuse_away(&held, &sights)?;

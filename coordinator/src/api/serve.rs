@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use containarium_proto::{
-    pki::{CertsDir, Role, require_role},
-    v1::fleet_server::FleetServer,
+use containarium_proto::pki::CertsDir;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::watch,
 };
-use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -23,8 +23,12 @@ use tonic::{
 };
 use tower::limit::GlobalConcurrencyLimitLayer;
 
-use super::{service::FleetService, watch::Places};
-use crate::{config::Config, error::CoordinatorError, node::Drivers, reign::Reign};
+use super::{
+    caller::admit,
+    gate::{Gate, Standing},
+    limits::Turnstile,
+};
+use crate::{config::Config, error::CoordinatorError};
 
 /// An answer, or a stream's first byte. Above the longest wait of ours, for the first round of observation.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
@@ -72,12 +76,12 @@ fn bind_unix(path: &Path) -> Result<UnixListener, CoordinatorError> {
 
 /// Serves until `stop`, then lets calls under way end.
 pub(crate) async fn serve(
-    reign: Arc<Reign>,
-    drivers: Arc<Drivers>,
+    config: &Config,
+    standing: watch::Receiver<Arc<Standing>>,
     listeners: Listeners,
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
-    let service = FleetServer::new(FleetService { reign, drivers, watches: Places::new() });
+    let service = Gate::new(standing, CertsDir::new(&config.certs_dir), Turnstile::new(config.limits));
     let limit = GlobalConcurrencyLimitLayer::new(MAX_CALLS);
     let failed = |action: &str, error: tonic::transport::Error| CoordinatorError::Serve {
         action: action.to_owned(),
@@ -85,7 +89,7 @@ pub(crate) async fn serve(
     };
     let builder = || {
         let server = Server::builder().timeout(CALL_DEADLINE).http2_keepalive_interval(Some(KEEPALIVE));
-        server.layer(limit.clone()).layer(InterceptorLayer::new(|call| require_role(Role::Client, call)))
+        server.layer(limit.clone()).layer(InterceptorLayer::new(admit))
     };
     let mut secure = builder().tls_config(listeners.tls).map_err(|e| failed("preparing TLS", e))?;
     let incoming = TcpIncoming::from(listeners.tcp).with_nodelay(Some(true));

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use containarium_proto::{VERSION, v1};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    adopt, configure, create, delete, drain, images, keys, lifetime, list, moves, nodes, parse, power,
+    adopt, allow, audit, authorities, backups, configure, create, delete, drain, image_import, images, keys, lifetime,
+    list, moves, nodes, parse, power,
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
-    render, repair, resize, usage, view,
+    render, repair, resize, restore, sessions, share, snapshots, stray, usage, view,
     watch::{Places, WatchStream},
     watch_events::Followed,
 };
@@ -22,14 +23,15 @@ const DEFAULT_EVENTS: u32 = 50;
 /// Beside one container's own facts.
 const EVENTS_OF_ONE: u32 = 20;
 
-pub(super) struct FleetService {
-    pub(super) reign: Arc<Reign>,
-    pub(super) drivers: Arc<Drivers>,
-    pub(super) watches: Places,
+pub(crate) struct FleetService {
+    pub(crate) reign: Arc<Reign>,
+    pub(crate) drivers: Arc<Drivers>,
+    pub(crate) watches: Places,
 }
 
 #[tonic::async_trait]
 impl v1::fleet_server::Fleet for FleetService {
+    type ImportImageStream = image_import::ImportStream;
     type CreateContainerStream = ProgressStream;
     type SetPowerStream = ProgressStream;
     type ResizeContainerStream = ProgressStream;
@@ -40,6 +42,14 @@ impl v1::fleet_server::Fleet for FleetService {
     type RepairContainerStream = ProgressStream;
     type AdoptInstanceStream = ProgressStream;
     type SetLifetimeStream = ProgressStream;
+    type CreateSnapshotStream = ProgressStream;
+    type DeleteSnapshotStream = ProgressStream;
+    type RestoreSnapshotStream = ProgressStream;
+    type CreateBackupStream = ProgressStream;
+    type VerifyBackupStream = ProgressStream;
+    type RestoreBackupStream = ProgressStream;
+    type DeleteBackupStream = ProgressStream;
+    type ShareContainerStream = ProgressStream;
     type WatchContainersStream = WatchStream<v1::ListContainersResponse>;
     type WatchEventsStream = WatchStream<v1::WatchEventsResponse>;
 
@@ -76,9 +86,12 @@ impl v1::fleet_server::Fleet for FleetService {
         let rows = reader.of_owner(&user).await?;
         let held = view::principal(rows).pop().ok_or_else(|| no_such_user(user.as_str()))?;
         let events = reader.events(&user.container_name(), EVENTS_OF_ONE).await?;
+        let shared_with_owner = share::with_user(&user, &reader.all().await?);
+        drop(reader);
         let container = Some(render::container(&view::view(held, &self.reign.sights())));
         let events = events.into_iter().map(render::event).collect();
-        Ok(Response::new(v1::GetContainerResponse { container, events }))
+        let last_login = audit::last_login(&self.reign, user.as_str()).await?;
+        Ok(Response::new(v1::GetContainerResponse { container, events, shared_with_owner, last_login }))
     }
 
     #[tracing::instrument(skip_all, fields(user = request.get_ref().user, action = ?request.get_ref().action()))]
@@ -131,6 +144,14 @@ impl v1::fleet_server::Fleet for FleetService {
             lifetime::Outcome::Done(progress) => progress::once(*progress),
             lifetime::Outcome::Waiting(goal) => progress::follow(self.reign.clone(), goal),
         }))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user))]
+    async fn set_allow_from(
+        &self,
+        request: Request<v1::SetAllowFromRequest>,
+    ) -> Result<Response<v1::SetAllowFromResponse>, Status> {
+        Ok(Response::new(allow::set(&self.reign, request.get_ref()).await?))
     }
 
     #[tracing::instrument(skip_all, fields(node = request.get_ref().name))]
@@ -196,6 +217,15 @@ impl v1::fleet_server::Fleet for FleetService {
     }
 
     #[tracing::instrument(skip_all)]
+    async fn import_image(
+        &self,
+        request: Request<Streaming<v1::ImportImageRequest>>,
+    ) -> Result<Response<Self::ImportImageStream>, Status> {
+        let imported = image_import::import(self.reign.clone(), self.drivers.clone(), request.into_inner());
+        Ok(Response::new(imported.await?))
+    }
+
+    #[tracing::instrument(skip_all)]
     async fn list_events(
         &self,
         request: Request<v1::ListEventsRequest>,
@@ -209,13 +239,16 @@ impl v1::fleet_server::Fleet for FleetService {
 
     #[tracing::instrument(skip_all)]
     async fn get_fleet(&self, _: Request<v1::GetFleetRequest>) -> Result<Response<v1::FleetInfo>, Status> {
-        let fleet = self.reign.store.reader().await?.fleet().await?;
+        let mut reader = self.reign.store.reader().await?;
+        let fleet = reader.fleet().await?;
+        let authorities = reader.authorities().await?;
         Ok(Response::new(v1::FleetInfo {
             fleet_id: fleet.id.to_string(),
             version: VERSION.to_owned(),
             jump_address: self.reign.config.jump_address.clone().unwrap_or_default(),
             access_revision: fleet.access_revision.0,
             term: fleet.term.0,
+            ssh_authorities: authorities.iter().map(|authority| authority.key.to_string()).collect(),
         }))
     }
 
@@ -234,7 +267,8 @@ impl v1::fleet_server::Fleet for FleetService {
         request: Request<v1::ListAdoptableRequest>,
     ) -> Result<Response<v1::ListAdoptableResponse>, Status> {
         let node = parse::node(&request.get_ref().node)?;
-        let instances = adopt::list(&self.reign, &self.drivers, &node).await?;
+        let foreign = adopt::list(&self.reign, &self.drivers, &node).await?;
+        let instances = stray::list(&self.reign, &node).into_iter().chain(foreign).collect();
         Ok(Response::new(v1::ListAdoptableResponse { instances }))
     }
 
@@ -243,6 +277,11 @@ impl v1::fleet_server::Fleet for FleetService {
         &self,
         request: Request<v1::AdoptInstanceRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
+        match stray::adopt(&self.reign, &self.drivers, request.get_ref()).await? {
+            stray::Outcome::NoStray => {}
+            stray::Outcome::Told(told) => return Ok(Response::new(progress::once(*told))),
+            stray::Outcome::Waiting(goal) => return Ok(Response::new(progress::follow(self.reign.clone(), goal))),
+        }
         let wanted = parse::adopt(request.get_ref())?;
         if request.get_ref().dry_run {
             let told = adopt::dry_run(&self.reign, &self.drivers, &wanted).await?;
@@ -250,6 +289,22 @@ impl v1::fleet_server::Fleet for FleetService {
         }
         let goal = adopt::order(&self.reign, &self.drivers, &wanted).await?;
         Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn list_ssh_authorities(
+        &self,
+        _: Request<v1::ListSshAuthoritiesRequest>,
+    ) -> Result<Response<v1::SshAuthorities>, Status> {
+        Ok(Response::new(authorities::list(&self.reign).await?))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn change_ssh_authority(
+        &self,
+        request: Request<v1::ChangeSshAuthorityRequest>,
+    ) -> Result<Response<v1::SshAuthorities>, Status> {
+        Ok(Response::new(authorities::change(&self.reign, request.get_ref()).await?))
     }
 
     #[tracing::instrument(skip_all, fields(node = request.get_ref().name))]
@@ -276,11 +331,144 @@ impl v1::fleet_server::Fleet for FleetService {
         Ok(Response::new(self.watches.watch(self.reign.clone(), followed)?))
     }
 
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user))]
+    async fn list_snapshots(
+        &self,
+        request: Request<v1::ListSnapshotsRequest>,
+    ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
+        let user = parse::user(&request.get_ref().user)?;
+        Ok(Response::new(snapshots::list(&self.reign, &self.drivers, &user).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, name = request.get_ref().name))]
+    async fn create_snapshot(
+        &self,
+        request: Request<v1::CreateSnapshotRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let wanted = snapshots::parse_create(request.get_ref())?;
+        let goal = snapshots::create(&self.reign, &self.drivers, &wanted).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, name = request.get_ref().name))]
+    async fn delete_snapshot(
+        &self,
+        request: Request<v1::DeleteSnapshotRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let which = snapshots::parse_name(&request.get_ref().user, &request.get_ref().name)?;
+        let goal = snapshots::delete(&self.reign, &self.drivers, &which).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, name = request.get_ref().name))]
+    async fn restore_snapshot(
+        &self,
+        request: Request<v1::RestoreSnapshotRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let goal = snapshots::restore(&self.reign, &self.drivers, request.get_ref()).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
+    async fn create_backup(
+        &self,
+        request: Request<v1::CreateBackupRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let goal = backups::create(&self.reign, request.get_ref()).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn list_backups(
+        &self,
+        request: Request<v1::ListBackupsRequest>,
+    ) -> Result<Response<v1::ListBackupsResponse>, Status> {
+        Ok(Response::new(backups::list(&self.reign, request.get_ref()).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, id = request.get_ref().id))]
+    async fn verify_backup(
+        &self,
+        request: Request<v1::VerifyBackupRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let row = backups::kept(&self.reign, request.get_ref()).await?;
+        Ok(Response::new(backups::verify(self.reign.clone(), self.drivers.clone(), row)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
+    async fn restore_backup(
+        &self,
+        request: Request<v1::RestoreBackupRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let wanted = restore::parse(request.get_ref())?;
+        Ok(Response::new(restore::restore(self.reign.clone(), self.drivers.clone(), wanted).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, id = request.get_ref().id))]
+    async fn delete_backup(
+        &self,
+        request: Request<v1::DeleteBackupRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let goal = backups::delete(&self.reign, request.get_ref()).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
     #[tracing::instrument(skip_all)]
     async fn list_usage(
         &self,
         request: Request<v1::ListUsageRequest>,
     ) -> Result<Response<v1::ListUsageResponse>, Status> {
         Ok(Response::new(usage::list(&self.reign, &self.drivers, &request.get_ref().nodes).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, with = request.get_ref().with))]
+    async fn share_container(
+        &self,
+        request: Request<v1::ShareContainerRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let wanted = share::parse(request.get_ref())?;
+        let goal = share::change(&self.reign, &wanted).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn list_sessions(
+        &self,
+        request: Request<v1::ListSessionsRequest>,
+    ) -> Result<Response<v1::ListSessionsResponse>, Status> {
+        Ok(Response::new(sessions::list((&self.reign, &self.drivers), request.get_ref()).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, id = request.get_ref().id))]
+    async fn kill_sessions(
+        &self,
+        request: Request<v1::KillSessionsRequest>,
+    ) -> Result<Response<v1::KillSessionsResponse>, Status> {
+        Ok(Response::new(sessions::kill((&self.reign, &self.drivers), request.get_ref()).await?))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn list_audit(
+        &self,
+        request: Request<v1::ListAuditRequest>,
+    ) -> Result<Response<v1::ListAuditResponse>, Status> {
+        let query = audit::parse(request.get_ref())?;
+        Ok(Response::new(audit::list(&self.reign, &query).await?))
+    }
+
+    #[tracing::instrument(skip_all)]
+    async fn get_security(
+        &self,
+        _: Request<v1::GetSecurityRequest>,
+    ) -> Result<Response<v1::GetSecurityResponse>, Status> {
+        Ok(Response::new(audit::security(&self.reign, &self.drivers).await?))
+    }
+
+    #[tracing::instrument(skip_all, fields(address = request.get_ref().address))]
+    async fn unban_address(
+        &self,
+        request: Request<v1::UnbanAddressRequest>,
+    ) -> Result<Response<v1::UnbanAddressResponse>, Status> {
+        Ok(Response::new(sessions::unban((&self.reign, &self.drivers), request.get_ref()).await?))
     }
 }

@@ -4,11 +4,13 @@
 use containarium_proto::{
     error::{Reason, Refusal},
     ids::{AccessRevision, ContainerId, Generation},
+    names::Username,
     spec::{Desired, Observed},
     v1,
 };
 
 use super::{
+    certified::{self, CertificateWait, Certified},
     progress::{AccessWait, Goal, Look, Reach, Said, agent_step, remark},
     render, view,
 };
@@ -25,16 +27,20 @@ pub(super) struct Settled {
     generation: Generation,
     desired: Desired,
     access: Option<AccessRevision>,
+    /// Whose account; none: the owner's.
+    whose: Option<Username>,
     done: String,
     said: Said,
     accounts: AccessWait,
+    certificates: CertificateWait,
 }
 
 impl Settled {
     /// Until `row`'s order is carried out; `done` is said then.
     pub(super) fn new(row: &PlacementRow, done: String) -> Self {
         let PlacementRow { container: id, generation, desired, .. } = *row;
-        Self { id, generation, desired, access: None, done, said: Said::default(), accounts: AccessWait::default() }
+        let (said, accounts, certificates) = Default::default();
+        Self { id, generation, desired, access: None, whose: None, done, said, accounts, certificates }
     }
 
     /// And until accounts are as of `revision` on every server that answers.
@@ -42,21 +48,40 @@ impl Settled {
         Self { access: Some(revision), ..self }
     }
 
-    fn finish(&mut self, reign: &Reign, held: Held, sights: &Sights) -> Look {
+    /// The same of another user's account.
+    pub(super) fn with_access_of(self, whose: Username, revision: AccessRevision) -> Self {
+        Self { whose: Some(whose), ..self.with_access(revision) }
+    }
+
+    async fn finish(&mut self, reign: &Reign, held: Held, sights: &Sights) -> Result<Look, Refusal> {
+        // Who waits for ssh access waits for all that ssh needs.
+        let (beside, more) = match self.access {
+            Some(_) if self.desired == Desired::Running => {
+                match self.certificates.look(reign, (&held, sights), &mut self.said, remark).await? {
+                    Certified::NotYet(look) => return Ok(*look),
+                    Certified::Enough(beside, more) => (beside, more),
+                }
+            }
+            Some(_) | None => (None, false),
+        };
         let reach = match self.access {
-            Some(revision) => self.accounts.look(reign, &held.container.owner, revision),
+            Some(revision) => {
+                let whose = self.whose.as_ref().unwrap_or(&held.container.owner);
+                self.accounts.look(reign, whose, revision)
+            }
             None => Reach::All,
         };
         let (message, pending) = match reach {
             Reach::Waiting(nodes, until) => {
                 let message = format!("waiting for ssh access on {nodes}");
-                return self.said.news(remark(message)).unwrap_or(Look::Wait(Some(until)));
+                return Ok(self.said.news(remark(message)).unwrap_or(Look::Wait(Some(until))));
             }
             Reach::All => (self.done.clone(), false),
             Reach::Missing(nodes) => (format!("{}, but not yet on {nodes}", self.done), true),
         };
         let container = Some(render::container(&view::view(held, sights)));
-        Look::Done(v1::Progress { container, pending, ..remark(message) })
+        let message = certified::with(message, beside);
+        Ok(Look::Done(v1::Progress { container, pending: pending || more, ..remark(message) }))
     }
 }
 
@@ -74,7 +99,7 @@ impl Goal for Settled {
         let (user, node) = (held.container.owner.clone(), held.placement.node.clone());
         let said = match (live::observed(&held, &sights), self.desired) {
             (Observed::Running, Desired::Running) | (Observed::Stopped, Desired::Stopped) => {
-                return Ok(self.finish(reign, held, &sights));
+                return self.finish(reign, held, &sights).await;
             }
             (Observed::Failed { error, permanent: true }, _) => {
                 return Err(Refusal::new(Reason::ContainerFailed, error)

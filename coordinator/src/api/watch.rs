@@ -43,10 +43,10 @@ pub(super) trait View: Send + 'static {
 
 /// The places of all watches.
 #[derive(Debug, Clone)]
-pub(super) struct Places(Arc<Semaphore>);
+pub(crate) struct Places(Arc<Semaphore>);
 
 impl Places {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Semaphore::new(MAX_WATCHES)))
     }
 

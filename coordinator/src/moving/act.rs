@@ -11,7 +11,7 @@ use containarium_proto::{
 
 use super::plan::Step;
 use crate::{
-    clock,
+    backups, clock,
     placement::{self, Demand, Fit, Resources, Verdict},
     placing,
     reign::Reign,
@@ -44,6 +44,9 @@ pub(crate) async fn judge(reign: &Reign, tx: &mut WriteTx, held: &Held) -> Resul
 /// Writes that a container moves, in the caller's transaction: the target's reservation, address and first order.
 pub(crate) async fn begin(reign: &Reign, tx: &mut WriteTx, begin: &Begin) -> Result<MoveRow, Refusal> {
     let held = &begin.held;
+    if let Some(backup) = tx.reader().backing_up(held.container.id).await? {
+        return Err(backups::busy(&backup));
+    }
     let verdicts = judge(reign, tx, held).await?;
     let (target, fit) = choose(begin, &verdicts)?;
     let source = &held.placement;
@@ -62,6 +65,7 @@ pub(crate) async fn begin(reign: &Reign, tx: &mut WriteTx, begin: &Begin) -> Res
         role: Role::Arriving(CopyPass::FIRST),
         drift: Vec::new(),
         licence: None,
+        undo: None,
         ..source.clone()
     };
     tx.insert_placement(&arriving).await?;

@@ -126,6 +126,10 @@ fn starting(row: &MoveRow, target: Option<Side<'_>>) -> Step {
     let Some(target) = target else { return Step::Wait };
     match (target.observed, row.resume) {
         (Observed::Running, Desired::Running) | (Observed::Stopped, Desired::Stopped) => Step::Clean,
+        // What is restored there cannot be; the one that it replaces is whole.
+        (Observed::Failed { error, permanent: true }, _) if target.held.placement.undo.is_some() => {
+            Step::SwitchBack(error.clone())
+        }
         (Observed::Absent, _) => Step::SwitchBack(format!("{} lost it before it answered", row.target)),
         (
             Observed::Unknown

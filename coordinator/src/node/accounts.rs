@@ -6,7 +6,7 @@ use std::{error::Error, time::Duration};
 use super::{
     client::{AccountFailures, AgentClient},
     live::{Access, NodeLive},
-    plan,
+    plan, restored,
 };
 use crate::{
     reign::Reign,
@@ -25,6 +25,8 @@ enum Pass {
 pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
     let timings = &reign.config.timings;
     let mut wait = timings.retry_min;
+    // I10: an account of a container that our database has forgotten stays, and only its node can say that there is one.
+    reign.first_round().await;
     loop {
         let pass = pass(reign, live, client).await.unwrap_or_else(|error| {
             tracing::error!(error = &error as &dyn Error, "a pass over the accounts failed");
@@ -70,7 +72,7 @@ async fn pass(reign: &Reign, live: &NodeLive, client: &AgentClient) -> Result<Pa
     if !plan::needs_accounts(revision, &sight) {
         return Ok(Pass::Done);
     }
-    let failures = match client.sync_access(revision, &accounts).await {
+    let failures = match client.sync_access(revision, (&accounts, restored::kept(&reign.sights()))).await {
         Ok(failures) => failures,
         Err(error) => {
             tracing::warn!(%revision, error = &error as &dyn Error, "accounts could not be synced, will be repeated");

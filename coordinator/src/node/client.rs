@@ -1,22 +1,35 @@
 //! Calls to one agent: messages to valid types and back, a deadline on each, and errors in words. It must never retry
 //! or decide; the loops around it do.
 
+mod backups;
+
 use std::{
     collections::BTreeMap,
     error::Error,
+    net::IpAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use containarium_proto::{
+    audit::{AuditBatch, Bans, NodeSession},
     convert::{self, ConvertError},
-    ids::{AccessRevision, ContainerId, Generation},
+    identity::{Host, HostCertificate},
+    ids::{AccessRevision, ContainerId, Generation, Term},
+    image::ImageFiles,
     names::NodeName,
-    node::{Account, ContainerReport, CopyOffer, CopyPass, Foreign, NodeReport, Sender, Usage, UsageSample},
+    node::{
+        Account, ContainerReport, CopyOffer, CopyPass, Foreign, NodeReport, Order, SEEN_TERM, Sender, Usage,
+        UsageSample,
+    },
     pki::{CertsDir, PkiError},
+    policy::NetworkPolicy,
     spec::{Fingerprint, Image},
-    v1::{self, agent_client::AgentClient as Wire},
+    v1::{self, agent_client::AgentClient as Wire, receive_image_request::Part},
 };
+use futures::{StreamExt, stream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -31,6 +44,9 @@ const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// A gigabyte over a slow line, and its checksum. The node goes on by itself when we give up.
 const IMAGE_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
+/// The largest image over the slowest line that anybody would wait for; whoever says nothing is given up long before.
+const IMPORT_DEADLINE: Duration = Duration::from_secs(6 * 3600);
+
 /// Why a call gave no answer that can be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
@@ -44,6 +60,14 @@ pub(crate) enum CallError {
     Refused(Box<Status>),
     #[error("it answers what we do not understand: {0}")]
     Contract(#[from] ConvertError),
+}
+
+impl CallError {
+    /// A later term that the node has seen.
+    pub(crate) fn later_term(&self) -> Option<Term> {
+        let Self::Refused(status) = self else { return None };
+        status.metadata().get(SEEN_TERM)?.to_str().ok()?.parse().ok().map(Term)
+    }
 }
 
 /// The last cause says most: "tcp connect error" is `transport error`'s, "connection refused" is its own.
@@ -83,7 +107,7 @@ pub(crate) struct AgentClient {
     address: String,
     certs: CertsDir,
     sender: Sender,
-    timings: Timings,
+    pub(super) timings: Timings,
     faults: FaultPoints,
     channel: Mutex<Option<Channel>>,
 }
@@ -100,7 +124,11 @@ impl AgentClient {
         *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn wire(&self) -> Result<Wire<Line>, CallError> {
+    pub(super) fn sender(&self) -> v1::Sender {
+        convert::sender_to_wire(self.sender)
+    }
+
+    pub(super) fn wire(&self) -> Result<Wire<Line>, CallError> {
         let mut held = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = match held.as_ref() {
             Some(channel) => channel.clone(),
@@ -222,6 +250,47 @@ impl AgentClient {
         within(IMAGE_DEADLINE, wire.fetch_image(request)).await.map(drop)
     }
 
+    /// The order it holds for a container.
+    pub(crate) async fn held_order(&self, container: ContainerId) -> Result<Order, CallError> {
+        let sender = Some(convert::sender_to_wire(self.sender));
+        let request = v1::GetOrderRequest { sender, container_id: container.to_string() };
+        let mut wire = self.wire()?;
+        let answer = within(self.timings.rpc_deadline, wire.get_order(request)).await?;
+        Ok(convert::order_from_wire(&answer)?.1)
+    }
+
+    /// Sends an image's bytes as they come; answers when it is there. Dropping it breaks it off.
+    pub(crate) async fn receive_image(
+        &self,
+        files: &ImageFiles,
+        bytes: mpsc::Receiver<Vec<u8>>,
+    ) -> Result<(), CallError> {
+        let v1::Sender { fleet_id, term } = convert::sender_to_wire(self.sender);
+        let header = v1::ImageForNode {
+            fleet_id,
+            term,
+            image: Some(convert::image_to_wire(&files.image)),
+            metadata_bytes: files.metadata_bytes,
+            rootfs_bytes: files.rootfs_bytes,
+        };
+        let first = stream::once(std::future::ready(Part::Image(header)));
+        let parts = first.chain(ReceiverStream::new(bytes).map(Part::Bytes));
+        let mut wire = self.wire()?;
+        let call = wire.receive_image(parts.map(|part| v1::ReceiveImageRequest { part: Some(part) }));
+        within(IMPORT_DEADLINE, call).await.map(drop)
+    }
+
+    /// Has an sshd show a certificate; answers when it does.
+    pub(crate) async fn install_certificate(&self, host: Host, certificate: &HostCertificate) -> Result<(), CallError> {
+        let request = v1::InstallHostCertificateRequest {
+            sender: Some(convert::sender_to_wire(self.sender)),
+            container_id: convert::host_to_wire(host),
+            certificate: certificate.to_string(),
+        };
+        let mut wire = self.wire()?;
+        within(self.timings.access_deadline, wire.install_host_certificate(request)).await.map(drop)
+    }
+
     /// What lives there and carries no stamp.
     pub(crate) async fn foreign(&self) -> Result<Vec<Foreign>, CallError> {
         let request = v1::ListForeignRequest { sender: Some(convert::sender_to_wire(self.sender)) };
@@ -244,15 +313,73 @@ impl AgentClient {
         Ok(answer.usages.iter().map(convert::usage_of_from_wire).collect::<Result<_, _>>()?)
     }
 
+    /// What its containers may reach; answers when that is in force.
+    pub(crate) async fn sync_policy(&self, policy: &NetworkPolicy) -> Result<(), CallError> {
+        let sender = Some(convert::sender_to_wire(self.sender));
+        let request = v1::SyncPolicyRequest { sender, policy: Some(convert::policy_to_wire(policy)) };
+        let mut wire = self.wire()?;
+        within(self.timings.access_deadline, wire.sync_policy(request)).await.map(drop)
+    }
+
+    /// Long poll: what its logs tell after a place.
+    pub(crate) async fn read_audit(&self, cursor: &str, wait: Duration) -> Result<AuditBatch, CallError> {
+        let request = v1::ReadAuditRequest {
+            sender: Some(convert::sender_to_wire(self.sender)),
+            cursor: cursor.to_owned(),
+            max_wait_millis: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+        };
+        let mut wire = self.wire()?;
+        // A part of a large log on a busy disk takes longer than an answer from memory.
+        let batch = within(wait + self.timings.access_deadline, wire.read_audit(request)).await?;
+        Ok(convert::audit_batch_from_wire(batch)?)
+    }
+
+    /// Who is connected.
+    pub(crate) async fn sessions(&self) -> Result<Vec<NodeSession>, CallError> {
+        let request = v1::ListNodeSessionsRequest { sender: Some(convert::sender_to_wire(self.sender)) };
+        let mut wire = self.wire()?;
+        let answer = within(self.timings.rpc_deadline, wire.list_sessions(request)).await?;
+        Ok(answer.sessions.iter().map(convert::node_session_from_wire).collect::<Result<_, _>>()?)
+    }
+
+    /// Ends sessions; gives those that were there.
+    pub(crate) async fn end_sessions(
+        &self,
+        which: v1::end_sessions_request::Which,
+    ) -> Result<Vec<NodeSession>, CallError> {
+        let sender = Some(convert::sender_to_wire(self.sender));
+        let request = v1::EndSessionsRequest { sender, which: Some(which) };
+        let mut wire = self.wire()?;
+        let answer = within(self.timings.rpc_deadline, wire.end_sessions(request)).await?;
+        Ok(answer.ended.iter().map(convert::node_session_from_wire).collect::<Result<_, _>>()?)
+    }
+
+    /// Who is kept out.
+    pub(crate) async fn bans(&self) -> Result<Bans, CallError> {
+        let request = v1::ListBansRequest { sender: Some(convert::sender_to_wire(self.sender)) };
+        let mut wire = self.wire()?;
+        // It starts a program there.
+        Ok(convert::bans_from_wire(&within(self.timings.access_deadline, wire.list_bans(request)).await?)?)
+    }
+
+    /// Lets an address in again; gives whether it was kept out.
+    pub(crate) async fn unban(&self, address: IpAddr) -> Result<bool, CallError> {
+        let sender = Some(convert::sender_to_wire(self.sender));
+        let request = v1::UnbanRequest { sender, address: address.to_string() };
+        let mut wire = self.wire()?;
+        Ok(within(self.timings.access_deadline, wire.unban(request)).await?.was_banned)
+    }
+
     pub(crate) async fn sync_access(
         &self,
         revision: AccessRevision,
-        accounts: &[Account],
+        (accounts, keep): (&[Account], Vec<String>),
     ) -> Result<AccountFailures, CallError> {
         let request = v1::SyncAccessRequest {
             sender: Some(convert::sender_to_wire(self.sender)),
             revision: revision.0,
             accounts: accounts.iter().map(convert::account_to_wire).collect(),
+            keep,
         };
         let mut wire = self.wire()?;
         let report = within(self.timings.access_deadline, wire.sync_access(request)).await?;
@@ -260,7 +387,7 @@ impl AgentClient {
     }
 }
 
-async fn within<T>(
+pub(super) async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, CallError> {

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -52,6 +53,18 @@ pub(crate) struct Sight {
     pub(crate) access: Access,
     /// Users of whose container the node knows a newer order than our database.
     pub(crate) ahead_of_us: Vec<String>,
+    /// Containers of ours at rest there that our database does not know, or knows to be elsewhere.
+    pub(crate) strays: Vec<Stray>,
+    /// Why what its logs tell is not on record, for people.
+    pub(crate) audit_problem: Option<String>,
+}
+
+/// A container of ours that the database has forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stray {
+    pub(crate) id: ContainerId,
+    pub(crate) name: String,
+    pub(crate) claim: Option<(Username, Ipv4Addr)>,
 }
 
 impl Sight {
@@ -95,6 +108,8 @@ pub(crate) struct NodeLive {
     pub(crate) name: NodeName,
     pub(crate) orders_changed: Notify,
     pub(crate) accounts_changed: Notify,
+    pub(crate) policy_changed: Notify,
+    pub(crate) identities_changed: Notify,
     state: Mutex<State>,
 }
 
@@ -114,9 +129,18 @@ impl NodeLive {
             containers: Arc::default(),
             access: Access::default(),
             ahead_of_us: Vec::new(),
+            strays: Vec::new(),
+            audit_problem: None,
         };
         let state = Mutex::new(State { health: Health::new(), sight });
-        Self { name, orders_changed: Notify::new(), accounts_changed: Notify::new(), state }
+        Self {
+            name,
+            orders_changed: Notify::new(),
+            accounts_changed: Notify::new(),
+            policy_changed: Notify::new(),
+            identities_changed: Notify::new(),
+            state,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -177,6 +201,22 @@ impl NodeLive {
         let mut state = self.state();
         let news = state.sight.ahead_of_us != users;
         state.sight.ahead_of_us = users;
+        news
+    }
+
+    /// Gives whether that is news.
+    pub(crate) fn set_strays(&self, strays: Vec<Stray>) -> bool {
+        let mut state = self.state();
+        let news = state.sight.strays != strays;
+        state.sight.strays = strays;
+        news
+    }
+
+    /// Gives whether that is news.
+    pub(crate) fn set_audit_problem(&self, problem: Option<String>) -> bool {
+        let mut state = self.state();
+        let news = state.sight.audit_problem != problem;
+        state.sight.audit_problem = problem;
         news
     }
 

@@ -4,19 +4,27 @@
 //! ```text
 //!            ┌► observe ── long poll ─► record (durable) ─► live (memory) ─┐
 //! node row ──┼► orders ◄── wake-up ──────────────────────────────────────┤
-//!            └► accounts ◄─ wake-up ─────────────────────────────────────┘
+//!            ├► accounts ◄─ wake-up ─────────────────────────────────────┤
+//!            ├► policy ◄─── wake-up ─────────────────────────────────────┤
+//!            ├► identities ◄─ wake-up ───────────────────────────────────┘
+//!            └► audit ──── long poll ─► audit rows, with how far they go
 //! ```
 
 mod accounts;
+mod audit;
 mod client;
+mod identities;
 mod line;
 pub(crate) mod live;
 mod observe;
 mod orders;
 mod pacer;
 mod plan;
+mod policy;
 mod record;
 mod replace;
+mod restored;
+mod snapshots;
 
 use std::{
     collections::BTreeMap,
@@ -27,10 +35,9 @@ use containarium_proto::names::NodeName;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use self::client::AgentClient;
 use crate::{error::CoordinatorError, reign::Reign};
 
-pub(crate) use client::check_address;
+pub(crate) use client::{AgentClient, CallError, check_address};
 
 /// The drivers of all nodes. Dropping it stops them.
 pub(crate) struct Drivers {
@@ -64,6 +71,9 @@ impl Drivers {
                 observe::run(&reign, &live, &calls),
                 orders::run(&reign, &live, &calls),
                 accounts::run(&reign, &live, &calls),
+                policy::run(&reign, &live, &calls),
+                identities::run(&reign, &live, &calls),
+                audit::run(&reign, &live, &calls),
             );
             drop(guard);
         };

@@ -9,7 +9,7 @@ use super::{
     client::AgentClient,
     live::NodeLive,
     record::{self, Turn},
-    replace,
+    replace, restored,
 };
 use crate::{
     availability::Availability,
@@ -51,6 +51,9 @@ pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
                 }
             }
             Err(error) => {
+                if let Some(seen) = error.later_term() {
+                    reign.outrun_by(seen).await;
+                }
                 after = (String::new(), 0);
                 miss(reign, live, client, error.to_string()).await
             }
@@ -66,11 +69,30 @@ async fn take_in(reign: &Reign, live: &NodeLive, report: NodeReport) -> Result<(
     let turn =
         Turn { back: !sight.answers(), preempted: report.preempting && sight.availability != Availability::Preempting };
     record::report(reign, &live.name, &report, turn).await?;
+    if report.access_revision > sight.access.tried {
+        restored::catch_up_access(reign, report.access_revision).await?;
+    }
+    let rows = reign.store.reader().await?.on_node(&live.name).await?;
+    restored::note_strays(reign, live, &rows, &report.containers);
+    note_repair(reign, live, &report).await?;
     live.publish(report);
     // Orders and accounts are planned anew from what the node says; both are no-ops when nothing is lacking.
     live.orders_changed.notify_one();
     live.accounts_changed.notify_one();
+    live.policy_changed.notify_one();
+    live.identities_changed.notify_one();
     reign.wake_streams();
+    Ok(())
+}
+
+/// What somebody changed on the node itself, and its agent put back. What happened before we looked is in its own log.
+async fn note_repair(reign: &Reign, live: &NodeLive, report: &NodeReport) -> Result<(), StoreError> {
+    let before = live.sight().report;
+    let Some(before) = before.filter(|before| before.incarnation == report.incarnation) else { return Ok(()) };
+    if report.guard.repairs > before.guard.repairs {
+        let message = format!("{} had been changed behind our back: put back", report.guard.last_repair);
+        note(reign, live, EventKind::NodeRepaired, &message).await?;
+    }
     Ok(())
 }
 

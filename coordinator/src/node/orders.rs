@@ -11,7 +11,7 @@ use super::{
     live::NodeLive,
     pacer::Pacer,
     plan::{self, Lacking},
-    record,
+    record, restored,
 };
 use crate::{reign::Reign, store::StoreError};
 
@@ -54,13 +54,7 @@ async fn pass(
         return Ok(());
     }
     let rows = reign.store.reader().await?.on_node(&live.name).await?;
-    let ahead = plan::ahead_of_us(&rows, &sight.containers);
-    if live.set_ahead_of_us(ahead.clone()) && !ahead.is_empty() {
-        tracing::error!(
-            users = ahead.join(", "),
-            "the node knows newer orders: was the database restored from a backup?"
-        );
-    }
+    restored::look(reign, live, client, (&rows, &sight)).await?;
     let lacking = plan::orders(&rows, &sight.containers);
     pacer.keep(|id| lacking.iter().any(|lacking| lacking.order.id == *id));
     let now = Instant::now();

@@ -9,7 +9,7 @@ use containarium_proto::{
     spec::{Desired, Observed},
 };
 
-use super::live::Sight;
+use super::live::{Sight, Stray};
 use crate::store::{Held, PlacementRow};
 
 /// An order that the node lacks.
@@ -26,7 +26,11 @@ pub(crate) struct Lacking {
 pub(crate) fn orders(rows: &[Held], reported: &BTreeMap<ContainerId, ContainerReport>) -> Vec<Lacking> {
     let lacking = rows.iter().filter(|held| lacks(&held.placement, reported.get(&held.placement.container)));
     let lacking = lacking.map(|held| (order(held), &held.placement));
-    let given = lacking.map(|(order, row)| Lacking { order, must_exist: row.ever_ran, licence: row.licence.clone() });
+    let given = lacking.map(|(order, row)| Lacking {
+        order,
+        must_exist: row.ever_ran && row.undo.is_none(),
+        licence: row.licence.clone(),
+    });
     given.collect()
 }
 
@@ -45,7 +49,7 @@ fn lacks(row: &PlacementRow, report: Option<&ContainerReport>) -> bool {
     }
 }
 
-fn order(held: &Held) -> Order {
+pub(crate) fn order(held: &Held) -> Order {
     let (container, placement) = (&held.container, &held.placement);
     Order {
         id: container.id,
@@ -57,6 +61,8 @@ fn order(held: &Held) -> Order {
         address: placement.address,
         keys: container.keys.clone(),
         copy_pass: placement.role.pass(),
+        origin: placement.origin.clone(),
+        guests: container.guests.clone(),
     }
 }
 
@@ -99,11 +105,24 @@ pub(crate) fn findings<'a>(rows: &[Held], seen: impl IntoIterator<Item = &'a Con
 }
 
 /// Containers of which the node knows a newer generation than we do: a database restored from a backup.
-pub(crate) fn ahead_of_us(rows: &[Held], reported: &BTreeMap<ContainerId, ContainerReport>) -> Vec<String> {
+pub(crate) fn ahead_of_us<'a>(rows: &'a [Held], reported: &BTreeMap<ContainerId, ContainerReport>) -> Vec<&'a Held> {
     let ahead = |held: &&Held| {
         reported.get(&held.placement.container).is_some_and(|r| r.generation > held.placement.generation)
     };
-    rows.iter().filter(ahead).map(|held| held.container.owner.to_string()).collect()
+    rows.iter().filter(ahead).collect()
+}
+
+/// Containers at rest there that are not in our rows. One in the making or going is no stray: its row may be younger or
+/// older than the report.
+pub(crate) fn strays<'a>(rows: &[Held], reported: impl IntoIterator<Item = &'a ContainerReport>) -> Vec<Stray> {
+    let unknown = |report: &&ContainerReport| {
+        matches!(report.observed, Observed::Running | Observed::Stopped)
+            && rows.iter().all(|held| held.placement.container != report.id)
+    };
+    let stray = |r: &ContainerReport| Stray { id: r.id, name: r.name.clone(), claim: r.claim.clone() };
+    let mut strays: Vec<_> = reported.into_iter().filter(unknown).map(stray).collect();
+    strays.sort_by_key(|stray| stray.id);
+    strays
 }
 
 /// Whether the node must be given the set of accounts.

@@ -2,15 +2,16 @@
 
 use containarium_proto::{
     names::NodeName,
-    node::{ContainerReport, NodeReport},
-    spec::Observed,
+    node::{ContainerReport, Licence, NodeReport},
+    spec::{Desired, Observed},
 };
 
 use super::plan::{self, Finding};
 use crate::{
+    ending,
     placement::Resources,
     reign::Reign,
-    store::{EventKind, Held, NodeFacts, NodeRow, Role, StoreError, WriteTx},
+    store::{EventKind, Held, NodeFacts, NodeRow, PlacementRow, Role, StoreError, WriteTx},
 };
 
 /// What a report is, beside what it says.
@@ -30,6 +31,7 @@ pub(super) async fn report(reign: &Reign, node: &NodeName, report: &NodeReport, 
         boot_id: report.boot_id.clone(),
         capacity: report.capacity,
         images: report.images.clone(),
+        addresses: report.guard.addresses.iter().copied().collect(),
     };
     let mut reader = reign.store.reader().await?;
     let Some(row) = reader.node(node).await? else { return Ok(()) };
@@ -99,6 +101,10 @@ async fn settle(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<()
     if !tx.record_observed((row.container, &row.node), row.generation, observed).await? {
         return Ok(());
     }
+    // A snapshot that is not there, or that the storage cannot go back to.
+    if matches!((observed, &row.licence), (Observed::Failed { permanent: true, .. }, Some(Licence::Restore { .. }))) {
+        tx.drop_licence(row).await?;
+    }
     let exactly = Resources::of(&row.spec);
     if matches!(observed, Observed::Running | Observed::Stopped) && row.reserved != exactly {
         tx.reserve_exactly(row, exactly).await?;
@@ -115,11 +121,42 @@ async fn settle(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<()
         // Never findings.
         Observed::Unknown | Observed::Converging { .. } | Observed::AwaitingCopy => return Ok(()),
     };
+    if matches!(observed, Observed::Failed { permanent: true, .. }) && go_back(tx, held, observed).await? {
+        return Ok(());
+    }
     // Copies that come and go are told by the move.
     if row.role != Role::Home && !matches!(observed, Observed::Failed { .. }) {
         return Ok(());
     }
-    tx.note(&held.container.owner.container_name(), kind, &message).await
+    tx.note(&held.container.owner.container_name(), kind, &message).await?;
+    rest(tx, held, observed).await
+}
+
+/// One that does not start by itself has been switched off with its server. That becomes an order: whatever is changed on
+/// it later must not start it. What moves is left to its move.
+async fn rest(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<(), StoreError> {
+    let row = &held.placement;
+    if *observed != Observed::Stopped || row.desired != Desired::Running || held.moving.is_some() {
+        return Ok(());
+    }
+    let user = &held.container.owner;
+    let message = format!("it does not start with {}: 'containarium start {user}' starts it", row.node);
+    tx.note(&user.container_name(), EventKind::ContainerStopping, &message).await?;
+    ending::stop(tx, row).await
+}
+
+/// What a restore was to replace is still there, and a restore that cannot be done must not stand in its way. A move has
+/// its own way back.
+async fn go_back(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<bool, StoreError> {
+    let row = &held.placement;
+    let (Some(undo), None, Observed::Failed { error, .. }) = (&row.undo, &held.moving, observed) else {
+        return Ok(false);
+    };
+    let (generation, origin) = (row.generation.next(), undo.origin.clone());
+    tx.change_order(&PlacementRow { generation, origin, undo: None, ..row.clone() }).await?;
+    let message = format!("on {}, it stays as it was: {error}", row.node);
+    tx.note(&held.container.owner.container_name(), EventKind::ContainerRestoreFailed, &message).await?;
+    Ok(true)
 }
 
 /// One event when it begins and one when it ends, however often it changes between.

@@ -14,6 +14,7 @@ fn row(name: &str, created_at: i64, cidr: Option<&str>) -> NodeRow {
         drain_parallel: 2,
         settings: Default::default(),
         labels: Default::default(),
+        addresses: Vec::new(),
     }
 }
 

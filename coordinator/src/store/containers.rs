@@ -19,6 +19,10 @@ fn licence(row: &PlacementRow) -> Result<String, StoreError> {
     row.licence.as_ref().map_or(Ok(String::new()), |licence| to_json("licence", licence))
 }
 
+fn some_json(column: &'static str, value: Option<&impl serde::Serialize>) -> Result<String, StoreError> {
+    value.map_or(Ok(String::new()), |value| to_json(column, value))
+}
+
 fn copy_pass(row: &PlacementRow) -> i64 {
     row.role.pass().map_or(0, |pass| i64::from(pass.0.get()))
 }
@@ -32,6 +36,13 @@ impl WriteTx {
             .map_err(failed("counting an access change"))?;
         let revision: i64 = row.try_get("access_revision").map_err(failed("reading the access revision"))?;
         Ok(AccessRevision(revision.cast_unsigned()))
+    }
+
+    /// The next revision is above one that a node has seen.
+    pub(crate) async fn raise_access(&mut self, seen: AccessRevision) -> Result<(), StoreError> {
+        let sql = "UPDATE fleet SET access_revision = $1 WHERE access_revision < $1";
+        let raised = sqlx::query(sql).bind(seen.next().0.cast_signed()).execute(self.connection()).await;
+        raised.map(drop).map_err(failed("raising the access revision"))
     }
 
     pub(crate) async fn insert_container(&mut self, container: &ContainerRow) -> Result<(), StoreError> {
@@ -52,14 +63,15 @@ impl WriteTx {
             .execute(self.connection())
             .await
             .map_err(failed("inserting a container"))?;
-        self.set_lifetime(container.id, &container.lifetime).await
+        self.set_lifetime(container.id, &container.lifetime).await?;
+        self.set_snapshotting(container.id, &container.snapshots).await
     }
 
     pub(crate) async fn insert_placement(&mut self, placement: &PlacementRow) -> Result<(), StoreError> {
         let sql = "INSERT INTO placement (container_id, node, desired, generation, spec, cpu_millis, memory_bytes, \
                    disk_bytes, address, observed, observed_generation, ever_ran, access_revision, request_id, role, \
-                   copy_pass, licence) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
-                   $17)";
+                   copy_pass, licence, origin, undo) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
+                   $14, $15, $16, $17, $18, $19)";
         sqlx::query(sql)
             .bind(placement.container.to_string())
             .bind(placement.node.as_str())
@@ -78,6 +90,8 @@ impl WriteTx {
             .bind(placement.role.as_str())
             .bind(copy_pass(placement))
             .bind(licence(placement)?)
+            .bind(some_json("origin", placement.origin.as_ref())?)
+            .bind(some_json("undo", placement.undo.as_ref())?)
             .execute(self.connection())
             .await
             .map(drop)
@@ -88,7 +102,7 @@ impl WriteTx {
     pub(crate) async fn change_order(&mut self, wanted: &PlacementRow) -> Result<(), StoreError> {
         let sql = "UPDATE placement SET desired = $3, generation = $4, spec = $5, access_revision = $6, \
                    request_id = $7, cpu_millis = $8, memory_bytes = $9, disk_bytes = $10, role = $11, copy_pass = $12, \
-                   ever_ran = $13, licence = $14 WHERE container_id = $1 AND node = $2 AND generation < $4";
+                   ever_ran = $13, licence = $14, origin = $15, undo = $16 WHERE container_id = $1 AND node = $2 AND generation < $4";
         sqlx::query(sql)
             .bind(wanted.container.to_string())
             .bind(wanted.node.as_str())
@@ -104,6 +118,8 @@ impl WriteTx {
             .bind(copy_pass(wanted))
             .bind(i64::from(wanted.ever_ran))
             .bind(licence(wanted)?)
+            .bind(some_json("origin", wanted.origin.as_ref())?)
+            .bind(some_json("undo", wanted.undo.as_ref())?)
             .execute(self.connection())
             .await
             .map(drop)
@@ -161,7 +177,8 @@ impl WriteTx {
     ) -> Result<bool, StoreError> {
         let sql = "UPDATE placement SET observed = $4, observed_generation = $3, \
                    ever_ran = CASE WHEN $5 = 1 THEN 1 ELSE ever_ran END, \
-                   licence = CASE WHEN $6 = 1 THEN '' ELSE licence END \
+                   licence = CASE WHEN $6 = 1 THEN '' ELSE licence END, \
+                   undo = CASE WHEN $6 = 1 THEN '' ELSE undo END \
                    WHERE container_id = $1 AND node = $2 AND generation = $3";
         let done = sqlx::query(sql)
             .bind(container.to_string())

@@ -5,11 +5,19 @@
 //! lease ── one row, locked first by every write: fence and queue in one
 //! fleet ── id, access revision       node ── address, policy, last facts
 //! container ── one per user ──1:n── placement ── (desired, generation) per node     event ── what changed
-//!     └─0:1─ move ── from where to where, and how far
+//!     ├─n:n─ allowance ── whose container may reach whose
+//!     ├─0:1─ move ── from where to where, and how far           ssh_authority ── signs host certificates
+//!     └─0:n─ snapshot ── those we were told to make, and how far
+//! backup ── of whom, how far; outlives container and node
 //! ```
 //! Reading needs nothing ([`Reader`]); changing needs a [`WriteTx`], and that needs a [`Fence`] (I9). It must never
 //! decide anything: which node, which phase, whether to delete is for the pure modules.
 
+mod allowances;
+mod audit;
+mod authorities;
+mod backup;
+mod backups;
 mod containers;
 mod events;
 mod lease;
@@ -17,36 +25,39 @@ mod lifetimes;
 mod lock;
 mod moves;
 mod nodes;
+mod open;
 mod read;
 mod rows;
+mod shares;
+mod snapshots;
 mod write;
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use containarium_proto::ids::{FleetId, Term};
+use containarium_proto::ids::Term;
 use sqlx::{
     AnyPool,
-    any::{AnyConnectOptions, AnyPoolOptions},
     migrate::{Migration, MigrationType, Migrator},
 };
 use tokio::sync::{Mutex, watch};
 
 use crate::faults::FaultPoints;
 
+pub(crate) use audit::{AuditQuery, AuditRow};
+pub(crate) use authorities::{AuthorityRow, AuthorityState};
+pub use backup::BackupError;
+pub(crate) use backup::{Backup, RestoreError};
+pub(crate) use backups::{BackupPhase, BackupRow};
 pub(crate) use events::{Event, EventKind};
-pub(crate) use lease::Fence;
+pub(crate) use lease::{Fence, Holding, LeaseClaim};
 pub(crate) use lifetimes::{Lifetime, Ttl};
 pub(crate) use lock::StateLock;
 pub(crate) use moves::{MovePhase, MoveRow};
 pub(crate) use nodes::NodeFacts;
 pub(crate) use read::{Claim, Reader};
-pub(crate) use rows::{ContainerRow, Held, Moving, NodeRow, PlacementRow, Policy, Role, next_generation};
+pub(crate) use rows::{ContainerRow, Held, Moving, NodeRow, PlacementRow, Policy, Role, Undo, next_generation};
+pub(crate) use snapshots::{SnapshotRow, SnapshotState, Snapshotting, under_way};
 pub(crate) use write::WriteTx;
-
-/// One writer and a few readers; SQLite runs each connection on a thread of its own.
-const MAX_CONNECTIONS: u32 = 6;
-/// A call that waits this long for a connection has found a disk that hangs.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the store did not do it. Internal: callers of the API are told less.
 #[derive(Debug, thiserror::Error)]
@@ -60,9 +71,21 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+    /// Not even a connection.
+    #[error("opening {url}")]
+    Open {
+        /// Without its password.
+        url: String,
+        /// Why not.
+        #[source]
+        source: sqlx::Error,
+    },
     /// The tables could not be made or updated.
     #[error("preparing the tables")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+    /// The connection broke while a write was being committed, and nobody can be asked whether it was.
+    #[error("the database was lost during a commit: whether it happened is not known")]
+    Unknown(#[source] sqlx::Error),
     /// A newer term exists: nothing was changed.
     #[error("term {term} no longer leads")]
     NotLeader {
@@ -77,6 +100,26 @@ pub enum StoreError {
         /// What is in it.
         problem: String,
     },
+}
+
+impl StoreError {
+    /// Whether the database was not there, so that a later try may succeed.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            Self::Database { source, .. } | Self::Open { source, .. } | Self::Unknown(source) => is_outage(source),
+            Self::Migrate(_) | Self::NotLeader { .. } | Self::Corrupt { .. } => false,
+        }
+    }
+}
+
+/// No answer, or one that the server is going, coming, full or read-only, as a standby is.
+fn is_outage(error: &sqlx::Error) -> bool {
+    use sqlx::Error as E;
+    if let E::Database(said) = error {
+        let code = said.code().unwrap_or_default();
+        return ["08", "57P", "53", "25006", "25P03", "57014"].iter().any(|class| code.starts_with(class));
+    }
+    matches!(error, E::Io(_) | E::Tls(_) | E::Protocol(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed)
 }
 
 fn failed(action: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
@@ -94,32 +137,10 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens `url`, a `sqlite:` address; makes the tables, and a fleet id for a new fleet.
-    pub(crate) async fn open(url: &str) -> Result<Self, StoreError> {
-        sqlx::any::install_default_drivers();
-        let options = AnyConnectOptions::from_str(url).map_err(failed("reading the database address"))?;
-        let pool = AnyPoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_connect(|connection, _| Box::pin(set_up(connection)))
-            .connect_with(options)
-            .await
-            .map_err(failed("opening the database"))?;
-        migrator().run(&pool).await.map_err(StoreError::Migrate)?;
-        // Before any lease exists, so it cannot be fenced; harmless twice.
-        sqlx::query("INSERT INTO fleet (one, fleet_id, access_revision) VALUES (1, $1, 0) ON CONFLICT DO NOTHING")
-            .bind(FleetId::generate().to_string())
-            .execute(&pool)
-            .await
-            .map_err(failed("founding the fleet"))?;
-        Ok(Self { pool, turn: Arc::default(), commits: watch::Sender::new(0), faults: FaultPoints::default() })
-    }
-
     /// The same, watched by a test.
     pub(crate) fn with_faults(self, faults: FaultPoints) -> Self {
         Self { faults, ..self }
     }
-
     /// For reading outside any transaction.
     pub(crate) async fn reader(&self) -> Result<Reader<sqlx::pool::PoolConnection<sqlx::Any>>, StoreError> {
         self.pool.acquire().await.map(Reader::new).map_err(failed("getting a connection"))
@@ -136,14 +157,6 @@ impl Store {
     }
 }
 
-async fn set_up(connection: &mut sqlx::AnyConnection) -> Result<(), sqlx::Error> {
-    // FULL: what was promised to a caller survives a power cut. WAL: readers never wait for the writer. Our own
-    // writers queue before they get here: the busy timeout is for a foreign process, such as a backup.
-    let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-                   PRAGMA busy_timeout = 10000";
-    sqlx::raw_sql(pragmas).execute(connection).await.map(drop)
-}
-
 /// Embedded by hand: `sqlx::migrate!` would build sqlx's offline query checker, which nothing here uses.
 fn migrator() -> Migrator {
     let one = |version, name: &'static str, sql: &'static str| {
@@ -158,9 +171,17 @@ fn migrator() -> Migrator {
         one(5, "lifetime", include_str!("../../migrations/0005_lifetime.sql")),
         one(7, "drift", include_str!("../../migrations/0007_drift.sql")),
         one(8, "default_image", include_str!("../../migrations/0008_default_image.sql")),
+        one(9, "snapshot", include_str!("../../migrations/0009_snapshot.sql")),
+        one(10, "backup", include_str!("../../migrations/0010_backup.sql")),
+        one(11, "policy", include_str!("../../migrations/0011_policy.sql")),
+        one(12, "host_ca", include_str!("../../migrations/0012_host_ca.sql")),
+        one(13, "share_audit", include_str!("../../migrations/0013_share_audit.sql")),
+        one(14, "lease", include_str!("../../migrations/0014_lease.sql")),
     ])
 }
 
+#[cfg(test)]
+mod people_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub(crate) struct NodeFacts {
     pub(crate) boot_id: String,
     pub(crate) capacity: Capacity,
     pub(crate) images: Vec<Image>,
+    pub(crate) addresses: Vec<Ipv4Addr>,
 }
 
 impl NodeFacts {
@@ -30,6 +31,7 @@ impl NodeFacts {
             && row.boot_id.as_ref() == Some(&self.boot_id)
             && row.capacity.map(sizes) == Some(sizes(self.capacity))
             && row.images == self.images
+            && row.addresses == self.addresses
     }
 }
 
@@ -86,7 +88,8 @@ impl WriteTx {
     }
 
     pub(crate) async fn record_facts(&mut self, name: &NodeName, facts: &NodeFacts) -> Result<(), StoreError> {
-        let sql = "UPDATE node SET cidr = $2, gateway = $3, boot_id = $4, capacity = $5, images = $6 WHERE name = $1";
+        let sql = "UPDATE node SET cidr = $2, gateway = $3, boot_id = $4, capacity = $5, images = $6, \
+                   addresses = $7 WHERE name = $1";
         sqlx::query(sql)
             .bind(name.as_str())
             .bind(facts.cidr.to_string())
@@ -94,6 +97,7 @@ impl WriteTx {
             .bind(facts.boot_id.as_str())
             .bind(to_json("capacity", &facts.capacity)?)
             .bind(to_json("images", &facts.images)?)
+            .bind(to_json("addresses", &facts.addresses)?)
             .execute(self.connection())
             .await
             .map(drop)

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{
     Event, EventKind, Held, NodeRow, StoreError, events, failed,
     rows::{self, number, parsed},
+    shares,
 };
 use crate::placement::Resources;
 
@@ -21,12 +22,15 @@ macro_rules! held {
     ($rest:literal) => {
         concat!(
             "SELECT c.id, c.owner, c.image_alias, c.keys, c.pinned, c.protected, c.request_id, c.request_hash, c.created_at, c.generation_floor, ",
-            "c.labels, ",
+            "c.labels, c.guests, ",
             "p.node, p.desired, p.generation, p.spec, p.cpu_millis, p.memory_bytes, p.disk_bytes, p.address, ",
             "p.observed, p.observed_generation, p.ever_ran, p.access_revision, p.request_id AS change_request, ",
-            "p.role, p.copy_pass, p.drift, p.licence, m.phase AS move_phase, m.source AS move_source, m.target AS move_target, ",
+            "p.role, p.copy_pass, p.drift, p.licence, p.origin, p.undo, m.phase AS move_phase, m.source AS move_source, m.target AS move_target, ",
             "m.started_at AS move_started_at, ",
-            "c.expires_at, c.warn_at, c.expired_at, c.graced, c.kept_noted, c.idle_stop_seconds ",
+            "(SELECT string_agg(f.owner, ',') FROM allowance a JOIN container f ON f.id = a.from_id ",
+            "WHERE a.container_id = c.id) AS allow_from, ",
+            "c.expires_at, c.warn_at, c.expired_at, c.graced, c.kept_noted, c.idle_stop_seconds, ",
+            "c.snapshot_every, c.snapshot_keep, c.snapshotted_at ",
             "FROM container c JOIN placement p ON p.container_id = c.id LEFT JOIN move m ON m.container_id = c.id ",
             $rest
         )
@@ -104,6 +108,13 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
         found.iter().map(rows::held).collect()
     }
 
+    /// Every container with a schedule of snapshots, with every placement.
+    pub(crate) async fn with_snapshots(&mut self) -> Result<Vec<Held>, StoreError> {
+        let found = sqlx::query(held!("WHERE c.snapshot_every <> '' ORDER BY c.id"));
+        let found = found.fetch_all(&mut *self.0).await.map_err(failed("listing schedules"))?;
+        found.iter().map(rows::held).collect()
+    }
+
     /// The first `size` containers of the owners after `after`, by owner, each with every placement.
     pub(crate) async fn page(&mut self, after: &str, size: u32) -> Result<Vec<Held>, StoreError> {
         let sql =
@@ -167,12 +178,12 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
 
     /// The full set of accounts, and the revision it has: one statement, so they belong together.
     pub(crate) async fn accounts(&mut self) -> Result<(AccessRevision, Vec<Account>), StoreError> {
-        let sql = "SELECT f.access_revision, c.owner, c.keys, p.address FROM fleet f \
+        let sql = "SELECT f.access_revision, c.owner, c.keys, c.guests, p.address FROM fleet f \
                    LEFT JOIN placement p ON p.desired <> 'absent' AND p.role = 'home' \
                    LEFT JOIN container c ON c.id = p.container_id ORDER BY c.owner";
         let found = sqlx::query(sql).fetch_all(&mut *self.0).await.map_err(failed("listing accounts"))?;
         let mut revision = AccessRevision(0);
-        let mut accounts = Vec::with_capacity(found.len());
+        let mut homes = Vec::with_capacity(found.len());
         for row in &found {
             revision = AccessRevision(number(row, "access_revision")?);
             let owner: Option<String> = row.try_get("owner").map_err(failed("reading an account"))?;
@@ -180,13 +191,15 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
                 continue;
             }
             let keys: containarium_proto::keys::KeySet = rows::json(row, "keys")?;
-            accounts.push(Account {
+            let account = Account {
                 username: parsed(row, "owner")?,
                 ssh_keys: keys.to_lines(),
                 permit: Some(parsed(row, "address")?),
-            });
+                shared: Vec::new(),
+            };
+            homes.push((account, rows::json(row, "guests")?));
         }
-        Ok((revision, accounts))
+        Ok((revision, shares::with_shared(homes)))
     }
 
     /// Newest first; an empty subject means all.

@@ -4,18 +4,19 @@
 use std::{fmt::Display, net::Ipv4Addr, num::NonZeroU32, str::FromStr};
 
 use containarium_proto::{
+    backup::Origin,
     ids::{AccessRevision, ContainerId, Generation, RequestId},
     keys::KeySet,
     labels::Labels,
     names::{NodeName, Username},
-    node::{CopyPass, Licence},
+    node::{CopyPass, Guest, Licence},
     spec::{Capacity, Desired, Image, Observed, Spec},
 };
 use ipnet::Ipv4Net;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::{ColumnIndex, Row, any::AnyRow};
 
-use super::{Lifetime, MovePhase, StoreError, failed, lifetimes};
+use super::{Lifetime, MovePhase, Snapshotting, StoreError, allowances, failed, lifetimes, snapshots};
 use crate::{placement::Resources, settings::NodeSettings};
 
 /// The operator's word on a node.
@@ -62,6 +63,8 @@ pub(crate) struct NodeRow {
     /// What it does differently from the fleet.
     pub(crate) settings: NodeSettings,
     pub(crate) labels: Labels,
+    /// Its own, as it last said.
+    pub(crate) addresses: Vec<Ipv4Addr>,
 }
 
 impl NodeRow {
@@ -89,6 +92,11 @@ pub(crate) struct ContainerRow {
     /// What its node must carry when it is placed.
     pub(crate) labels: Labels,
     pub(crate) lifetime: Lifetime,
+    pub(crate) snapshots: Snapshotting,
+    /// Owners whose containers may reach it, by name. Written by a statement of its own.
+    pub(crate) allow_from: Vec<Username>,
+    /// Who else may use it, by name.
+    pub(crate) guests: Vec<Guest>,
 }
 
 /// What one node was told to hold, and what was last durably seen of it there.
@@ -112,6 +120,17 @@ pub(crate) struct PlacementRow {
     pub(crate) drift: Vec<String>,
     /// What the order may do beyond its content, until it is carried out.
     pub(crate) licence: Option<Licence>,
+    /// The backup that its data must come from.
+    pub(crate) origin: Option<Origin>,
+    /// While a restore replaces what is there: what to go back to if that cannot be done.
+    pub(crate) undo: Option<Undo>,
+}
+
+/// What a restore replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Undo {
+    /// Its own backup, if it came from one.
+    pub(crate) origin: Option<Origin>,
 }
 
 /// What a placement is to its container.
@@ -259,7 +278,12 @@ pub(super) fn node(row: &AnyRow) -> Result<NodeRow, StoreError> {
         drain_parallel: usize::try_from(number(row, "drain_parallel")?).unwrap_or(usize::MAX),
         settings: json(row, "settings")?,
         labels: json(row, "labels")?,
+        addresses: json(row, "addresses")?,
     })
+}
+
+fn some_json<T: DeserializeOwned>(row: &AnyRow, column: &'static str) -> Result<Option<T>, StoreError> {
+    if text(row, column)?.is_empty() { Ok(None) } else { json(row, column).map(Some) }
 }
 
 pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
@@ -277,6 +301,9 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
         generation_floor: Generation(number(row, "generation_floor")?),
         labels: json(row, "labels")?,
         lifetime: lifetimes::lifetime(row)?,
+        snapshots: snapshots::snapshotting(row)?,
+        allow_from: allowances::allow_from(row)?,
+        guests: json(row, "guests")?,
     };
     let change_request = match text(row, "change_request")?.as_str() {
         "" => None,
@@ -301,6 +328,8 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
             "" => None,
             _ => Some(json(row, "licence")?),
         },
+        origin: some_json(row, "origin")?,
+        undo: some_json(row, "undo")?,
     };
     let moving = match optional(row, "move_phase")? {
         None => None,

@@ -1,14 +1,32 @@
 //! Rows for tests.
 
 use containarium_proto::{
-    ids::{AccessRevision, ContainerId, Generation, RequestId},
+    ids::{AccessRevision, ContainerId, Generation, RequestId, Term},
     spec::{Desired, Observed, Spec},
 };
 
-use super::{ContainerRow, Held, PlacementRow, Role};
+use super::{ContainerRow, Held, LeaseClaim, NodeRow, PlacementRow, Policy, Role};
 use crate::{config::Defaults, placement::Resources};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPsgqJhcX8Ui+7ZCtnqBF7JhDZ1FE6w2fIV6rJjWTlD test";
+
+/// A node as it was added and as it said once.
+pub(crate) fn node(name: &str, address: &str, cidr: &str) -> NodeRow {
+    NodeRow {
+        name: name.parse().unwrap(),
+        address: address.to_owned(),
+        policy: Policy::Active,
+        network: Some((cidr.parse().unwrap(), [10, 0, 0, 1].into())),
+        boot_id: None,
+        capacity: None,
+        images: Vec::new(),
+        created_at: 1,
+        drain_parallel: 2,
+        settings: Default::default(),
+        labels: Default::default(),
+        addresses: Vec::new(),
+    }
+}
 
 /// A container wanted running on `node`, in 10.100.1.0/24.
 pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
@@ -26,6 +44,9 @@ pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
         generation_floor: Generation(0),
         labels: Default::default(),
         lifetime: Default::default(),
+        snapshots: Default::default(),
+        allow_from: Vec::new(),
+        guests: Vec::new(),
     };
     let placement = PlacementRow {
         container: id,
@@ -50,6 +71,13 @@ pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
         role: Role::Home,
         drift: Vec::new(),
         licence: None,
+        origin: None,
+        undo: None,
     };
     Held { container, placement, moving: None }
+}
+
+/// Of somebody who would lead.
+pub(crate) fn claim(holder: &str) -> LeaseClaim {
+    LeaseClaim { holder: holder.to_owned(), address: String::new(), seen: Term(0) }
 }

@@ -2,38 +2,89 @@ use std::{sync::Arc, time::Duration};
 
 use containarium_proto::{
     cpu::Cpu,
-    ids::{AccessRevision, Generation},
+    ids::{AccessRevision, Generation, RequestId},
     labels::Labels,
     names::NodeName,
+    snapshots::{Every, Schedule},
     spec::{Capacity, Desired, Image, Observed},
 };
 
-use super::{testing::held, *};
+use self::cluster::Postgres;
+use super::{
+    testing::{claim, held},
+    *,
+};
 use crate::{
     availability::Availability,
     config::Overcommit,
+    database::DatabaseUrl,
     placement::{self, Candidate, Demand},
     settings::NodeSettings,
 };
 
+#[path = "../../../tests/src/postgres.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod cluster;
+
 struct Db {
     store: Store,
     fence: Fence,
-    url: String,
+    url: DatabaseUrl,
     _dir: tempfile::TempDir,
 }
 
-async fn db() -> Db {
+async fn sqlite() -> Db {
     let dir = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}?mode=rwc", dir.path().join("fleet.db").display());
+    db(DatabaseUrl::sqlite(&dir.path().join("fleet.db")), dir).await
+}
+
+async fn postgres() -> Db {
+    let name = tokio::task::spawn_blocking(|| Postgres::get().create()).await.unwrap();
+    db(Postgres::get().url(&name, None).parse().unwrap(), tempfile::tempdir().unwrap()).await
+}
+
+async fn db(url: DatabaseUrl, dir: tempfile::TempDir) -> Db {
     let store = Store::open(&url).await.unwrap();
-    let fence = store.take_lease("one").await.unwrap();
+    let fence = store.take_lease(&claim("one")).await.unwrap();
     let mut tx = store.write(&fence).await.unwrap();
     for index in 1..=2 {
         tx.insert_node(&node(index), &format!("10.0.0.{index}:1")).await.unwrap();
     }
     tx.commit().await.unwrap();
     Db { store, fence, url, _dir: dir }
+}
+
+/// The contract of the store, kept by both databases.
+macro_rules! on_both {
+    ($($name:ident)*) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() { super::$name(super::sqlite().await).await })*
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() { super::$name(super::postgres().await).await })*
+        }
+    };
+}
+
+on_both! {
+    what_is_written_is_read_back_the_same_also_by_the_next_process
+    every_lifetime_is_read_back_and_grace_counts_only_where_something_expired_unprotected
+    a_write_of_an_older_term_changes_nothing
+    a_write_that_is_dropped_changes_nothing_and_blocks_nobody
+    one_placement_is_wanted_and_one_address_given_once
+    a_placement_goes_only_when_absent_is_wanted_and_confirmed_for_its_generation
+    having_run_is_never_forgotten
+    accounts_are_those_of_wanted_placements_with_their_revision
+    the_event_log_is_bounded_newest_kept
+    pages_hold_every_container_once_whatever_comes_and_goes_meanwhile
+    an_event_sorts_after_all_before_it_also_after_the_clock_was_turned_back
+    forty_creates_racing_for_ten_places_get_exactly_ten
+    an_answer_that_is_lost_is_asked_for
+    the_lease_goes_only_to_one_who_saw_it_rest
+    a_backup_is_restored_into_either_database
+    snapshots_go_with_their_container_and_one_is_under_way_at_a_time
 }
 
 fn node(index: u8) -> NodeName {
@@ -53,9 +104,7 @@ impl Db {
     }
 }
 
-#[tokio::test]
-async fn what_is_written_is_read_back_the_same_also_by_the_next_process() {
-    let db = db().await;
+async fn what_is_written_is_read_back_the_same_also_by_the_next_process(db: Db) {
     let mut alice = held("alice", "jump-1", 2);
     alice.placement.observed = Observed::Failed { error: "it's \"broken\"\n".into(), permanent: false };
     alice.container.labels = Labels::of(["zone=a".parse().unwrap()]).unwrap();
@@ -67,6 +116,7 @@ async fn what_is_written_is_read_back_the_same_also_by_the_next_process() {
         boot_id: "b".into(),
         capacity: Capacity { cpus: 4, ..Capacity::default() },
         images: vec![Image { alias: "containarium".into(), fingerprint: alice.placement.spec.image.clone() }],
+        addresses: vec![[10, 99, 0, 11].into()],
     };
     let settings = NodeSettings { max_containers: Some(9), ..NodeSettings::default() };
     let labels = Labels::of(["gpu=true".parse().unwrap()]).unwrap();
@@ -75,7 +125,9 @@ async fn what_is_written_is_read_back_the_same_also_by_the_next_process() {
     tx.configure_node(&node(1), &settings, &labels).await.unwrap();
     tx.commit().await.unwrap();
     let id = db.store.reader().await.unwrap().fleet().await.unwrap().id;
-    assert_eq!(db.store.reader().await.unwrap().pragma("PRAGMA journal_mode").await, "wal");
+    if !db.url.is_postgres() {
+        assert_eq!(db.store.reader().await.unwrap().pragma("PRAGMA journal_mode").await, "wal");
+    }
     db.store.close().await;
 
     let again = Store::open(&db.url).await.unwrap();
@@ -91,9 +143,7 @@ async fn what_is_written_is_read_back_the_same_also_by_the_next_process() {
     assert_eq!((fleet.id, fleet.term), (id, Term(1)), "a fleet is founded once");
 }
 
-#[tokio::test]
-async fn every_lifetime_is_read_back_and_grace_counts_only_where_something_expired_unprotected() {
-    let db = db().await;
+async fn every_lifetime_is_read_back_and_grace_counts_only_where_something_expired_unprotected(db: Db) {
     let expired = Ttl::Expired { expires_at: 5, expired_at: 7, graced: Duration::from_millis(30), kept_noted: true };
     let lives = [
         ("ann", Lifetime::default()),
@@ -119,10 +169,43 @@ async fn every_lifetime_is_read_back_and_grace_counts_only_where_something_expir
     assert_eq!(found, [("ben", lives[1].1.ttl), ("cat", lives[2].1.ttl), ("dan", graced), ("eve", expired)]);
 }
 
-#[tokio::test]
-async fn a_write_of_an_older_term_changes_nothing() {
-    let db = db().await;
-    let newer = db.store.take_lease("two").await.unwrap();
+async fn snapshots_go_with_their_container_and_one_is_under_way_at_a_time(db: Db) {
+    let mut alice = held("alice", "jump-1", 2);
+    let schedule = Some(Schedule { every: Every::Week, keep: "3".parse().unwrap() });
+    alice.container.snapshots = Snapshotting { schedule, last_at: Some(5) };
+    db.insert(&alice).await.unwrap();
+    db.insert(&held("bob", "jump-1", 3)).await.unwrap();
+    assert_eq!(db.store.reader().await.unwrap().with_snapshots().await.unwrap(), [alice.clone()]);
+    let row = |seq, state| SnapshotRow {
+        container: alice.container.id,
+        name: format!("s{seq}").parse().unwrap(),
+        state,
+        scheduled: seq == 2,
+        seq,
+        request: RequestId::generate(),
+        since: 7,
+    };
+    let rows = [row(1, SnapshotState::Ready), row(2, SnapshotState::Creating)];
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    for row in &rows {
+        tx.insert_snapshot(row).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    assert!(tx.insert_snapshot(&row(3, SnapshotState::Deleting)).await.is_err(), "two under way");
+    drop(tx);
+    let mut reader = db.store.reader().await.unwrap();
+    assert_eq!(reader.snapshots_of(alice.container.id).await.unwrap(), rows);
+    assert_eq!(reader.snapshots_under_way().await.unwrap(), rows[1..]);
+    drop(reader);
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    tx.forget_placement(alice.container.id, &node(1)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(db.store.reader().await.unwrap().snapshots_of(alice.container.id).await.unwrap().is_empty());
+}
+
+async fn a_write_of_an_older_term_changes_nothing(db: Db) {
+    let newer = db.store.take_lease(&claim("two")).await.unwrap();
     assert_eq!(newer.term(), Term(2));
     let refused = db.insert(&held("alice", "jump-1", 2)).await;
     assert!(matches!(refused, Err(StoreError::NotLeader { term: Term(1) })), "{refused:?}");
@@ -130,9 +213,7 @@ async fn a_write_of_an_older_term_changes_nothing() {
     assert!(db.store.write(&newer).await.is_ok());
 }
 
-#[tokio::test]
-async fn a_write_that_is_dropped_changes_nothing_and_blocks_nobody() {
-    let db = db().await;
+async fn a_write_that_is_dropped_changes_nothing_and_blocks_nobody(db: Db) {
     let mut tx = db.store.write(&db.fence).await.unwrap();
     tx.insert_container(&held("alice", "jump-1", 2).container).await.unwrap();
     drop(tx);
@@ -141,9 +222,7 @@ async fn a_write_that_is_dropped_changes_nothing_and_blocks_nobody() {
     assert_eq!(owners, ["bob"]);
 }
 
-#[tokio::test]
-async fn one_placement_is_wanted_and_one_address_given_once() {
-    let db = db().await;
+async fn one_placement_is_wanted_and_one_address_given_once(db: Db) {
     let alice = held("alice", "jump-1", 2);
     db.insert(&alice).await.unwrap();
     let place = async |placement: PlacementRow| {
@@ -160,9 +239,7 @@ async fn one_placement_is_wanted_and_one_address_given_once() {
     assert!(db.insert(&held("bob", "jump-1", 3)).await.is_ok());
 }
 
-#[tokio::test]
-async fn a_placement_goes_only_when_absent_is_wanted_and_confirmed_for_its_generation() {
-    let db = db().await;
+async fn a_placement_goes_only_when_absent_is_wanted_and_confirmed_for_its_generation(db: Db) {
     let alice = held("alice", "jump-1", 2);
     db.insert(&alice).await.unwrap();
     let id = alice.container.id;
@@ -185,9 +262,7 @@ async fn a_placement_goes_only_when_absent_is_wanted_and_confirmed_for_its_gener
     assert!(db.all().await.is_empty());
 }
 
-#[tokio::test]
-async fn having_run_is_never_forgotten() {
-    let db = db().await;
+async fn having_run_is_never_forgotten(db: Db) {
     let alice = held("alice", "jump-1", 2);
     db.insert(&alice).await.unwrap();
     for observed in [Observed::Running, Observed::Stopped] {
@@ -199,9 +274,7 @@ async fn having_run_is_never_forgotten() {
     assert_eq!((row.ever_ran, row.observed), (true, Observed::Stopped));
 }
 
-#[tokio::test]
-async fn accounts_are_those_of_wanted_placements_with_their_revision() {
-    let db = db().await;
+async fn accounts_are_those_of_wanted_placements_with_their_revision(db: Db) {
     let accounts = async || db.store.reader().await.unwrap().accounts().await.unwrap();
     assert_eq!(accounts().await, (AccessRevision(0), Vec::new()));
     db.insert(&held("alice", "jump-1", 2)).await.unwrap();
@@ -216,9 +289,7 @@ async fn accounts_are_those_of_wanted_placements_with_their_revision() {
     assert_eq!((revision, shown), (AccessRevision(1), vec![("alice", "10.100.1.2".to_owned())]));
 }
 
-#[tokio::test]
-async fn the_event_log_is_bounded_newest_kept() {
-    let db = db().await;
+async fn the_event_log_is_bounded_newest_kept(db: Db) {
     let mut tx = db.store.write(&db.fence).await.unwrap();
     for index in 0..30 {
         tx.note("alice-container", EventKind::ContainerRunning, &index.to_string()).await.unwrap();
@@ -230,9 +301,7 @@ async fn the_event_log_is_bounded_newest_kept() {
     assert_eq!(messages, (20..30).rev().map(|i| i.to_string()).collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn pages_hold_every_container_once_whatever_comes_and_goes_meanwhile() {
-    let db = db().await;
+async fn pages_hold_every_container_once_whatever_comes_and_goes_meanwhile(db: Db) {
     for (index, owner) in (2..).zip(["bob", "dave", "erin", "frank", "heidi"]) {
         db.insert(&held(owner, "jump-1", index)).await.unwrap();
     }
@@ -253,9 +322,7 @@ async fn pages_hold_every_container_once_whatever_comes_and_goes_meanwhile() {
     assert_eq!(db.store.reader().await.unwrap().count_containers().await.unwrap(), 7);
 }
 
-#[tokio::test]
-async fn an_event_sorts_after_all_before_it_also_after_the_clock_was_turned_back() {
-    let db = db().await;
+async fn an_event_sorts_after_all_before_it_also_after_the_clock_was_turned_back(db: Db) {
     let later = "ffff0000-0000-7000-8000-00000000000f";
     let sql = sqlx::query("INSERT INTO event (id, at, subject, kind, message) VALUES ($1, 1, '', 'fleet.led', '')");
     sql.bind(later).execute(&db.store.pool).await.unwrap();
@@ -301,9 +368,8 @@ fn candidate(claims: &[Claim]) -> Candidate {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn forty_creates_racing_for_ten_places_get_exactly_ten() {
-    let db = Arc::new(db().await);
+async fn forty_creates_racing_for_ten_places_get_exactly_ten(db: Db) {
+    let db = Arc::new(db);
     let race = (0..40).map(|index| {
         let db = db.clone();
         tokio::spawn(async move {
@@ -338,4 +404,113 @@ fn the_state_folder_is_private_and_locked_by_one() {
     assert!(second.starts_with("another coordinator runs on "), "{second}");
     drop(lock);
     assert!(StateLock::take(&folder).is_ok());
+}
+
+/// As if the connection broke between the commit and its answer, and before it.
+async fn an_answer_that_is_lost_is_asked_for(db: Db) {
+    let (alice, bob) = (held("alice", "jump-1", 2), held("bob", "jump-1", 3));
+    for (held, arrives) in [(&alice, true), (&bob, false)] {
+        let mut tx = db.store.write(&db.fence).await.unwrap();
+        tx.insert_container(&held.container).await.unwrap();
+        tx.insert_placement(&held.placement).await.unwrap();
+        let (store, fence, mark) = (db.store.clone(), db.fence.clone(), tx.mark().to_owned());
+        if arrives {
+            tx.commit().await.unwrap();
+        } else {
+            drop(tx);
+        }
+        assert_eq!(store.was_committed(&fence, &mark).await, Some(arrives));
+        let _newer = store.take_lease(&claim("two")).await.unwrap();
+        // Nobody has written since, so even then it is known what happened; not that something did not.
+        assert_eq!(store.was_committed(&fence, &mark).await, arrives.then_some(true));
+        store.take_lease(&claim("one")).await.unwrap();
+        sqlx::query("UPDATE lease SET term = 1").execute(&store.pool).await.unwrap();
+    }
+    assert_eq!(db.all().await, [alice]);
+}
+
+async fn the_lease_goes_only_to_one_who_saw_it_rest(db: Db) {
+    let seen = db.store.holding().await.unwrap();
+    assert!(seen.is_held());
+    assert_eq!(seen.term(), Term(1));
+    db.store.beat(&db.fence).await.unwrap();
+    assert!(db.store.try_take_lease(&claim("two"), &seen).await.unwrap().is_none(), "it lives");
+    let seen = db.store.holding().await.unwrap();
+    db.insert(&held("alice", "jump-1", 2)).await.unwrap();
+    assert!(db.store.try_take_lease(&claim("two"), &seen).await.unwrap().is_none(), "it writes");
+    let seen = db.store.holding().await.unwrap();
+    let claims = ["two", "three"].map(|holder| LeaseClaim { seen: Term(7), address: "h:1".into(), ..claim(holder) });
+    let both = tokio::join!(db.store.try_take_lease(&claims[0], &seen), db.store.try_take_lease(&claims[1], &seen));
+    let taken: Vec<_> = [both.0.unwrap(), both.1.unwrap()].into_iter().flatten().collect();
+    assert_eq!(taken.iter().map(Fence::term).collect::<Vec<_>>(), [Term(8)], "above what was seen, and once");
+    assert!(matches!(db.store.beat(&db.fence).await, Err(StoreError::NotLeader { term: Term(1) })));
+    assert_eq!(db.store.holding().await.unwrap().address(), "h:1");
+    db.store.release_lease(&taken[0]).await.unwrap();
+    assert!(!db.store.holding().await.unwrap().is_held());
+    assert!(db.store.write(&taken[0]).await.is_err());
+    assert!(db.store.write(&Store::nobody()).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn three_that_start_at_once_make_one_fleet() {
+    let name = tokio::task::spawn_blocking(|| Postgres::get().create()).await.unwrap();
+    let url: DatabaseUrl = Postgres::get().url(&name, None).parse().unwrap();
+    let (a, b, c) = tokio::join!(Store::open(&url), Store::open(&url), Store::open(&url));
+    let mut ids = std::collections::BTreeSet::new();
+    for store in [a.unwrap(), b.unwrap(), c.unwrap()] {
+        ids.insert(store.reader().await.unwrap().fleet().await.unwrap().id.to_string());
+    }
+    assert_eq!(ids.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_database_server_that_restarts_is_used_again() {
+    let db = postgres().await;
+    let (lost, kept) = (held("alice", "jump-1", 2), held("bob", "jump-1", 3));
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    tx.insert_container(&lost.container).await.unwrap();
+    let name = db.url.as_str().rsplit_once('/').unwrap().1.to_owned();
+    tokio::task::spawn_blocking(move || Postgres::get().disconnect_all(&name)).await.unwrap();
+    let error = tx.commit().await.unwrap_err();
+    assert!(error.is_outage(), "{error:?}");
+    db.insert(&kept).await.unwrap();
+    assert_eq!(db.all().await, [kept]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_leader_that_is_stopped_in_a_write_does_not_hold_the_lease_for_ever() {
+    let db = postgres().await;
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    tx.insert_container(&held("alice", "jump-1", 2).container).await.unwrap();
+    let other = Store::open(&db.url).await.unwrap();
+    let newer = other.take_lease(&claim("two")).await.unwrap();
+    assert_eq!(newer.term(), Term(2));
+    assert!(tx.commit().await.is_err());
+    assert!(db.all().await.is_empty());
+}
+
+async fn a_backup_is_restored_into_either_database(db: Db) {
+    let mut alice = held("alice", "jump-1", 2);
+    alice.placement.observed = Observed::Failed { error: "it's \"broken\"\n".into(), permanent: false };
+    db.insert(&alice).await.unwrap();
+    let text = db.store.backup(&db.url).await.unwrap();
+    let backup = Backup::read(&text).unwrap();
+    let fleet = db.store.reader().await.unwrap().fleet().await.unwrap();
+    assert_eq!(backup.fleet(), fleet.id.to_string());
+    for target in [sqlite().await, postgres().await] {
+        target.insert(&held("bob", "jump-2", 2)).await.unwrap();
+        let refused = target.store.restore(&target.url, &backup, false).await.unwrap_err();
+        assert!(refused.to_string().contains("2 nodes and 1 containers"), "{refused}");
+        assert_eq!(target.all().await.len(), 1);
+        target.store.restore(&target.url, &backup, true).await.unwrap();
+        // I8: it may have run since, so it is not made anew.
+        let mut expected = alice.clone();
+        expected.placement.ever_ran = true;
+        assert_eq!(target.all().await, [expected]);
+        let restored = target.store.reader().await.unwrap().fleet().await.unwrap();
+        assert!(restored.id == fleet.id && restored.access_revision > fleet.access_revision);
+        assert!(restored.term > fleet.term && !target.store.holding().await.unwrap().is_held());
+        let deposed = target.insert(&held("carol", "jump-1", 9)).await;
+        assert!(matches!(deposed, Err(StoreError::NotLeader { .. })), "{deposed:?}");
+    }
 }

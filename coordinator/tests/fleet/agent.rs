@@ -14,6 +14,7 @@ use containarium_proto::{
     ids::Term,
     node::{Account, Order, Sender},
     pki::{CertsDir, Role, require_role},
+    policy::NetworkPolicy,
     spec::Desired,
     v1::{self, agent_server::Agent},
 };
@@ -45,6 +46,8 @@ pub(crate) struct Node {
     pub(crate) heard: Mutex<Vec<(String, u64, Desired, Term)>>,
     /// CPU time that each container has used; none: asked for it, it says nothing for ever.
     pub(crate) cpu_nanos: Mutex<Option<u64>>,
+    pub(crate) policies: Mutex<Vec<NetworkPolicy>>,
+    pub(crate) guard: Mutex<v1::GuardReport>,
     reports: Mutex<BTreeMap<String, v1::ContainerReport>>,
     access_revision: Mutex<u64>,
     revision: watch::Sender<u64>,
@@ -78,6 +81,8 @@ impl FakeAgent {
             accounts: Mutex::default(),
             heard: Mutex::default(),
             cpu_nanos: Mutex::new(Some(0)),
+            policies: Mutex::default(),
+            guard: Mutex::default(),
             reports: Mutex::default(),
             access_revision: Mutex::default(),
             revision: watch::Sender::new(1),
@@ -210,7 +215,11 @@ impl Node {
             access_revision: *self.access_revision.lock().unwrap(),
             foreign_users: self.foreign.lock().unwrap().clone(),
             warnings: Vec::new(),
+            guard: Some(self.guard.lock().unwrap().clone()),
+            // An agent of before there were certificates.
+            identities: None,
             preempting: false,
+            backup_store: String::new(),
         }
     }
 }
@@ -219,6 +228,21 @@ struct Service(Arc<Node>);
 
 #[tonic::async_trait]
 impl Agent for Service {
+    async fn get_order(&self, request: Request<v1::GetOrderRequest>) -> Result<Response<v1::ApplyRequest>, Status> {
+        Err(Status::not_found(request.into_inner().container_id))
+    }
+
+    async fn sync_policy(
+        &self,
+        request: Request<v1::SyncPolicyRequest>,
+    ) -> Result<Response<v1::SyncPolicyResponse>, Status> {
+        let policy = convert::policy_from_wire(request.into_inner().policy.as_ref()).unwrap();
+        self.0.guard.lock().unwrap().policy_digest = policy.digest();
+        self.0.policies.lock().unwrap().push(policy);
+        self.0.revision.send_modify(|revision| *revision += 1);
+        Ok(Response::new(v1::SyncPolicyResponse {}))
+    }
+
     async fn get_usage(&self, _: Request<v1::GetUsageRequest>) -> Result<Response<v1::Usage>, Status> {
         Err(Status::unimplemented("no test here asks for it"))
     }
@@ -242,10 +266,36 @@ impl Agent for Service {
         Err(Status::unimplemented("no test here asks for it"))
     }
 
+    async fn receive_image(
+        &self,
+        _: Request<tonic::Streaming<v1::ReceiveImageRequest>>,
+    ) -> Result<Response<v1::ReceiveImageResponse>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
     async fn withdraw_copy(
         &self,
         _: Request<v1::WithdrawCopyRequest>,
     ) -> Result<Response<v1::WithdrawCopyResponse>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn list_snapshots(&self, _: Request<v1::SnapshotsOfRequest>) -> Result<Response<v1::SnapshotsOf>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn make_snapshot(&self, _: Request<v1::SnapshotOrder>) -> Result<Response<v1::SnapshotDone>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn remove_snapshot(&self, _: Request<v1::SnapshotOrder>) -> Result<Response<v1::SnapshotDone>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn install_host_certificate(
+        &self,
+        _: Request<v1::InstallHostCertificateRequest>,
+    ) -> Result<Response<v1::InstallHostCertificateResponse>, Status> {
         Err(Status::unimplemented("no test here asks for it"))
     }
 
@@ -254,6 +304,32 @@ impl Agent for Service {
         _: Request<v1::ListForeignRequest>,
     ) -> Result<Response<v1::ListForeignResponse>, Status> {
         Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn write_backup(&self, _: Request<v1::WriteBackupRequest>) -> Result<Response<v1::BackupProgress>, Status> {
+        Err(Status::failed_precondition("no store"))
+    }
+
+    async fn check_backup(&self, _: Request<v1::CheckBackupRequest>) -> Result<Response<v1::BackupProgress>, Status> {
+        Err(Status::failed_precondition("no store"))
+    }
+
+    async fn remove_backup(
+        &self,
+        _: Request<v1::RemoveBackupRequest>,
+    ) -> Result<Response<v1::RemoveBackupResponse>, Status> {
+        Err(Status::failed_precondition("no store"))
+    }
+
+    async fn list_stored(&self, _: Request<v1::ListStoredRequest>) -> Result<Response<v1::ListStoredResponse>, Status> {
+        Err(Status::failed_precondition("no store"))
+    }
+
+    async fn read_manifest(
+        &self,
+        _: Request<v1::ReadManifestRequest>,
+    ) -> Result<Response<v1::ReadManifestResponse>, Status> {
+        Err(Status::failed_precondition("no store"))
     }
 
     async fn list_usages(&self, _: Request<v1::ListUsagesRequest>) -> Result<Response<v1::ListUsagesResponse>, Status> {
@@ -267,6 +343,32 @@ impl Agent for Service {
             sample: Some(sample),
         };
         Ok(Response::new(v1::ListUsagesResponse { usages: running.map(of).collect() }))
+    }
+
+    async fn read_audit(&self, _: Request<v1::ReadAuditRequest>) -> Result<Response<v1::AuditBatch>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn list_sessions(
+        &self,
+        _: Request<v1::ListNodeSessionsRequest>,
+    ) -> Result<Response<v1::ListNodeSessionsResponse>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn end_sessions(
+        &self,
+        _: Request<v1::EndSessionsRequest>,
+    ) -> Result<Response<v1::EndSessionsResponse>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn list_bans(&self, _: Request<v1::ListBansRequest>) -> Result<Response<v1::Bans>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
+    }
+
+    async fn unban(&self, _: Request<v1::UnbanRequest>) -> Result<Response<v1::UnbanResponse>, Status> {
+        Err(Status::unimplemented("no test here asks for it"))
     }
 
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {

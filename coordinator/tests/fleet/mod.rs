@@ -212,6 +212,7 @@ pub(crate) fn config(dir: &Path) -> Config {
         defaults: Defaults::default(),
         overcommit: Overcommit::default(),
         timings: Timings {
+            snapshots_every: Duration::from_millis(50),
             observe_wait: Duration::from_millis(300),
             connect_timeout: Duration::from_millis(500),
             rpc_deadline: Duration::from_secs(2),
@@ -225,9 +226,15 @@ pub(crate) fn config(dir: &Path) -> Config {
             image_patience: Duration::from_secs(3600),
             lifetimes_every: Duration::from_millis(100),
             delete_settle: Duration::from_millis(300),
+            host_certificate_validity: Duration::from_secs(3600),
         },
         lifetimes: Lifetimes::default(),
         faults: containarium_coordinator::FaultPoints::default(),
+        ha: Default::default(),
+        limits: containarium_coordinator::Limits { per_second: 100_000, burst: 100_000, at_once: 10_000 },
+        snapshot_hour: Duration::from_secs(3600),
+        closed_networks: Vec::new(),
+        audit_retention: Duration::from_secs(90 * 86400),
     }
 }
 

@@ -13,7 +13,9 @@ readonly BALANCER_OWN_ADDRESS=10.99.0.2
 readonly COORDINATOR_ADDRESS=10.99.0.5
 readonly COORDINATOR_PORT=7443
 readonly AGENT_PORT=7444
+readonly HEALTH_PORT=7445
 readonly BALANCER_ADDRESS=10.99.100.1
+readonly INTERNET_ADDRESS=198.51.100.1 # of the host; stands in for whatever is out there
 readonly FIRST_CLIENT=201 LAST_CLIENT=216 # 10.99.0.x on the bridge, to choose a node by
 readonly POOL_SIZE=${LAB_POOL_SIZE:-400GiB} # a sparse file: room for 1x disk reservations
 
@@ -28,6 +30,7 @@ use_lab_of() {
   RUN_DIR=$LAB_DIR/run
   LOG_DIR=$LAB_DIR/logs
   CERTS_DIR=$LAB_DIR/certs
+  BACKUPS_DIR=$LAB_DIR/backups # what a bucket is elsewhere: every node has it
   COORDINATOR_SOCKET=$LAB_DIR/coordinator.sock
 }
 
@@ -40,7 +43,7 @@ need_root() { [[ $(id -u) == 0 ]] || fail_with $E_USAGE "must run as root"; }
 need_tools() {
   local tool
   for tool in /usr/libexec/incus/incusd incus lxcfs /usr/sbin/sshd tini nft jq bridge losetup unshare nsenter \
-    mkfs.btrfs dnsmasq ssh-keygen uuidgen; do
+    mkfs.btrfs dnsmasq ssh-keygen uuidgen fail2ban-server; do
     command -v "$tool" >/dev/null || fail_with $E_MISSING "$tool is missing: run deploy/packages/install first"
   done
   [[ $LAB_DIR != *[:,\ \\]* ]] || fail_with $E_MISSING "the checkout's path may not have ':', ',', '\\' or spaces: $LAB_REPO"

@@ -27,6 +27,7 @@ fabric_up() {
   for ((i = FIRST_CLIENT; i <= LAST_CLIENT; i++)); do
     echo "addr replace 10.99.0.$i/32 dev $BRIDGE"
   done | ip -batch -
+  ip addr replace "$INTERNET_ADDRESS/32" dev "$BRIDGE"
   ip route replace "$BALANCER_ADDRESS/32" via "$BALANCER_OWN_ADDRESS" src "$BRIDGE_ADDRESS"
   # Lab machines have the host as default route; it must not pass anything on.
   nft -f - <<NFT

@@ -42,7 +42,8 @@ agent_start() {
   node_supervise "$name" agent containarium-agent --node "$name" --listen "$(node_address "$name"):$AGENT_PORT" \
     --certs-dir /etc/containarium/certs --state-dir /var/lib/containarium/agent --host linux \
     --incus-socket /var/lib/incus/unix.socket --storage-pool default --network incusbr0 \
-    --image-dir /run/lab/images --boot-id-file /run/boot_id --metadata-server http://169.254.169.254
+    --image-dir /run/lab/images --boot-id-file /run/boot_id --metadata-server http://169.254.169.254 \
+    --backup-store file:///srv/containarium-backups --activity-every 5s --ssh-log /var/log/auth.log
 }
 pid_in_node_alive() { local pid; pid=$(cat "$1/run/lab/$2" 2>/dev/null) && [[ -d $1/proc/$pid ]]; }
 
@@ -142,11 +143,13 @@ table ip balancer {
   chain input {
     type filter hook input priority filter; policy drop;
     iif lo accept
-    tcp sport 22 accept
+    tcp sport { 22, $HEALTH_PORT } accept
   }
 }
 NFT
-  host_supervise balancer balancer bash "$LAB_CODE/lib/balancer-loop" "$NODES_DIR" "$RUN_DIR/healthy"
+  local health=$HEALTH_PORT
+  if is_bare; then health=ssh; fi
+  host_supervise balancer balancer bash "$LAB_CODE/lib/balancer-loop" "$NODES_DIR" "$RUN_DIR/healthy" "$health"
 }
 balancer_healthy() { cat "$RUN_DIR/healthy" 2>/dev/null || true; }
 balancer_has_all() { [[ $(balancer_healthy | tr ' ' '\n' | sort) == "$(known_nodes | sort)" ]]; }
@@ -181,13 +184,13 @@ write_env() {
   mkdir -p "$LAB_DIR/ssh.d"
   cat >"$LAB_DIR/ssh_config" <<SSH
 # For demo and test users of this lab: nothing of ~/.ssh is read or written.
-# Put what \`containarium export --output\` writes into $LAB_DIR/ssh.d/NAME.conf
+# Put what \`containarium export --output\` writes into $LAB_DIR/ssh.d/NAME.conf, with
+# --known-hosts $LAB_DIR/known_hosts. What is not exported has no host key to be known by.
 Include $LAB_DIR/ssh.d/*.conf
 Host *
   UserKnownHostsFile /dev/null
   GlobalKnownHostsFile /dev/null
-  StrictHostKeyChecking no
-  LogLevel ERROR
+  StrictHostKeyChecking yes
   ConnectTimeout 10
 SSH
   cat >"$LAB_DIR/env.new" <<ENV
@@ -198,6 +201,8 @@ export CONTAINARIUM_CERTS_DIR="$CERTS_DIR"
 export LAB_DIR="$LAB_DIR"
 export LAB_NODES="$(known_nodes | paste -sd' ')"
 export LAB_BALANCER="$BALANCER_ADDRESS"
+export LAB_IMAGE_DIR="$(image_dir)"
+export LAB_INTERNET="$INTERNET_ADDRESS"
 export LAB_SSH_CONFIG="$LAB_DIR/ssh_config"
 export LAB_COORDINATOR_SOCKET="$COORDINATOR_SOCKET"
 export LAB_CLIENTS="$(seq -s' ' -f '10.99.0.%g' $FIRST_CLIENT $LAST_CLIENT)"

@@ -44,7 +44,7 @@ node_start() {
   fi
   node_crash "$name" # what a killed lab command may have left of it
   wait_for_pool "$name"
-  mkdir -p "$state"/{etc,etc.work,var-lib,var-lib.work,incus,home,root,log,run} "$RUN_DIR"
+  mkdir -p "$state"/{etc,etc.work,var-lib,var-lib.work,incus,home,root,log,run} "$RUN_DIR" "$BACKUPS_DIR"
   chmod 0755 "$state"/{etc,var-lib,home,log} && chmod 0700 "$state/root" && chmod 0711 "$state/incus"
   bins=$(bin_dir) images=$(image_dir)
   mkdir -p "$bins" "$images"
@@ -108,6 +108,14 @@ node_lose_boot_disk() {
   for dir in etc etc.work var-lib var-lib.work home root log; do
     rm -rf --one-file-system "${NODES_DIR:?}/$1/$dir"
   done
+}
+
+# The machine is gone with its disks; what `start` boots next is a new one.
+node_wipe() {
+  node_crash "$1"
+  wait_for_pool "$1"
+  rm -rf --one-file-system "${NODES_DIR:?}/$1"
+  mkdir "$NODES_DIR/$1"
 }
 
 # A service's pid inside the node, if it lives: node_service_pid NODE SERVICE

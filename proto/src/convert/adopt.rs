@@ -2,6 +2,7 @@
 
 use super::{ConvertError, bad, cpu_from_wire, cpu_to_wire, need, parse};
 use crate::{
+    ids::Generation,
     node::{Foreign, Licence},
     sizes::Bytes,
     v1::{self, licence::Kind},
@@ -15,6 +16,10 @@ pub fn licence_from_wire(licence: Option<&v1::Licence>) -> Result<Option<Licence
     let Some(licence) = licence else { return Ok(None) };
     match need("licence", licence.kind.as_ref())? {
         Kind::Repair(v1::Repair {}) => Ok(Some(Licence::Repair)),
+        Kind::Restore(v1::Restore { snapshot, generation }) => {
+            let snapshot = parse("licence.restore", snapshot)?;
+            Ok(Some(Licence::Restore { snapshot, since: Generation(*generation) }))
+        }
         Kind::Adopt(v1::Adopt { instance, uuid }) if instance.is_empty() || uuid.is_empty() => {
             Err(bad("licence.adopt", "without the instance's name or id"))
         }
@@ -29,6 +34,9 @@ pub fn licence_from_wire(licence: Option<&v1::Licence>) -> Result<Option<Licence
 pub fn licence_to_wire(licence: &Licence) -> v1::Licence {
     let kind = match licence {
         Licence::Repair => Kind::Repair(v1::Repair {}),
+        Licence::Restore { snapshot, since } => {
+            Kind::Restore(v1::Restore { snapshot: snapshot.to_string(), generation: since.0 })
+        }
         Licence::Adopt { instance, uuid } => Kind::Adopt(v1::Adopt { instance: instance.clone(), uuid: uuid.clone() }),
     };
     v1::Licence { kind: Some(kind) }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     ids::{ContainerId, FleetId},
-    node::{Foreign, Licence},
+    node::{Foreign, Guest, Licence, Permit},
 };
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEJqzAQRxEwRv7jLBI5nhfglRGNC5pn5DnhXH6KhJa1Y alice@laptop";
@@ -24,6 +24,17 @@ fn order() -> Order {
         address: Ipv4Addr::new(10, 100, 1, 2),
         keys: KeySet::from_lines([KEY]).unwrap(),
         copy_pass: Some(CopyPass::FIRST),
+        origin: None,
+        guests: vec![Guest { user: "bob".parse().unwrap(), sudo: true, keys: KeySet::from_lines([KEY]).unwrap() }],
+    }
+}
+
+#[test]
+fn an_account_survives_the_wire() {
+    let permit = Permit { container: "bob-container".into(), address: Ipv4Addr::new(10, 100, 2, 3) };
+    for (own, shared) in [(Some(Ipv4Addr::new(10, 100, 1, 2)), vec![permit]), (None, Vec::new())] {
+        let account = Account { username: "alice".parse().unwrap(), ssh_keys: vec![KEY.into()], permit: own, shared };
+        assert_eq!(account_from_wire(&account_to_wire(&account)).unwrap(), account);
     }
 }
 
@@ -69,6 +80,7 @@ fn every_observation_survives_the_wire() {
             observed,
             drift: vec!["limits.memory is 1, ordered 2".into()],
             idle_since,
+            claim: Some(("a".parse().unwrap(), [10, 0, 0, 2].into())),
         };
         assert_eq!(container_report_from_wire(&container_report_to_wire(&report)).unwrap(), report);
     }

@@ -6,7 +6,7 @@ use containarium_coordinator::Lifetimes;
 use containarium_proto::{lifetime::Bounds, v1};
 use tonic::Status;
 
-use super::{Fleet, follow};
+use super::{Background, Fleet, follow};
 
 /// Seconds for hours. The grace is long enough to act in, on a loaded machine too.
 pub(super) fn short() -> Lifetimes {
@@ -31,5 +31,14 @@ impl Fleet {
     pub fn set_lifetime(&self, request: v1::SetLifetimeRequest) -> Result<v1::Progress, Status> {
         let mut client = self.client();
         self.caller.block_on(async { follow(client.set_lifetime(request).await?.into_inner()).await })
+    }
+
+    /// Starts, stops or restarts, from a thread of its own.
+    #[must_use]
+    pub fn power_in_background(&self, user: &str, action: v1::PowerAction) -> Background {
+        let mut client = self.client();
+        let request_id = uuid::Uuid::new_v4().to_string();
+        let request = v1::SetPowerRequest { user: user.into(), action: action.into(), request_id };
+        Background(self.caller.spawn(async move { follow(client.set_power(request).await?.into_inner()).await }))
     }
 }

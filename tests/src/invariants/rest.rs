@@ -32,7 +32,7 @@ pub struct Seen {
     pub listed: Vec<v1::Container>,
     /// All of them.
     pub nodes: Vec<SeenNode>,
-    /// The database.
+    /// The database; empty, and not judged, of a fleet that is not watched.
     pub rows: Rows,
 }
 
@@ -50,7 +50,7 @@ impl Seen {
             accounts: node.host.accounts_now(),
         };
         let nodes = fleet.nodes.iter().map(look).collect();
-        Self { listed, nodes, rows: fleet.observer.rows() }
+        Self { listed, nodes, rows: if fleet.watched { fleet.observer.rows() } else { Rows::default() } }
     }
 }
 
@@ -83,7 +83,9 @@ pub fn judge(seen: &Seen) -> Vec<Violation> {
         let other = addresses.insert(container.address.clone(), &container.name);
         wrong.unless(other.is_none(), || format!("{} and {other:?} share {}", container.name, container.address));
     }
-    rows(&mut wrong, seen);
+    if !seen.rows.fleet.is_empty() {
+        rows(&mut wrong, seen);
+    }
     for node in &seen.nodes {
         instances(&mut wrong, seen, node);
         reservations(&mut wrong, seen, node);
@@ -130,7 +132,7 @@ fn instances(wrong: &mut Wrong, seen: &Seen, node: &SeenNode) {
             (Some(stamp), Some(c)) => {
                 let same = c.id == stamp.order.id.to_string() && c.address == stamp.order.address.to_string();
                 wrong.unless(same, || format!("{name_of}: {name} is not the container that is listed"));
-                for text in differences(c, instance) {
+                for text in differences(c, instance, &seen.listed) {
                     wrong.unless(false, || format!("{name_of}: {text}"));
                 }
             }
@@ -142,7 +144,7 @@ fn instances(wrong: &mut Wrong, seen: &Seen, node: &SeenNode) {
 }
 
 /// What an instance is, beside what is listed of it.
-fn differences(listed: &v1::Container, instance: &SimInstance) -> Vec<String> {
+fn differences(listed: &v1::Container, instance: &SimInstance, all: &[v1::Container]) -> Vec<String> {
     let Some(stamp) = &instance.seen.stamp else { return Vec::new() };
     let order = &stamp.order;
     let name = &listed.name;
@@ -158,9 +160,17 @@ fn differences(listed: &v1::Container, instance: &SimInstance) -> Vec<String> {
         wrong.push(format!("{name} is {:?}, listed as {:?}", instance.seen.power, listed.phase()));
     }
     // A stopped one gets its keys at its next start.
-    let inside = instance.logins.get(&listed.user).map(|keys| fingerprints_of(keys));
-    if listed.phase() == v1::Phase::Running && inside != Some(fingerprints(listed)) {
-        wrong.push(format!("{name} lets in {inside:?}"));
+    let inside: BTreeMap<_, _> =
+        instance.logins.iter().map(|(user, keys)| (user.clone(), fingerprints_of(keys))).collect();
+    let keys = |user: &str| all.iter().find(|c| c.user == user).map(fingerprints).unwrap_or_default();
+    let users = listed.shares.iter().map(|share| &share.with).chain([&listed.user]);
+    let ordered: BTreeMap<_, _> = users.map(|user| (user.clone(), keys(user))).collect();
+    if listed.phase() == v1::Phase::Running && inside != ordered {
+        wrong.push(format!("{name} lets in {inside:?}, not {ordered:?}"));
+    }
+    let roots = listed.shares.iter().filter(|share| share.sudo).map(|share| &share.with).chain([&listed.user]);
+    if listed.phase() == v1::Phase::Running && instance.sudoers != roots.cloned().collect() {
+        wrong.push(format!("{name} may become root: {:?}", instance.sudoers));
     }
     if !instance.offered.is_empty() || stamp.copied.is_some() {
         wrong.push(format!("{name} has traces of a copy"));
@@ -191,6 +201,12 @@ fn accounts(wrong: &mut Wrong, seen: &Seen, node: &SeenNode) {
         wrong.unless(permit.as_ref() == Some(&listed.address), || {
             format!("{name_of}: {name} may reach {permit:?}, lives at {}", listed.address)
         });
+        let mut reaches: Vec<_> =
+            account.shared.iter().map(|permit| (permit.container.clone(), permit.address.to_string())).collect();
+        reaches.sort_unstable();
+        let shared = seen.listed.iter().filter(|c| c.shares.iter().any(|share| share.with == *name));
+        let shared: Vec<_> = shared.map(|c| (c.name.clone(), c.address.clone())).collect();
+        wrong.unless(reaches == shared, || format!("{name_of}: {name} may reach {reaches:?}, is let into {shared:?}"));
     }
 }
 

@@ -267,7 +267,7 @@ fn create(fleet: &Fleet, request: &str) -> Background {
 
 fn power(fleet: &Fleet, request: &str, action: PowerAction) -> Background {
     let action = action.into();
-    fleet.power_in_background(v1::SetPowerRequest { user: "alice".into(), action, request_id: request.into() })
+    fleet.send_power(v1::SetPowerRequest { user: "alice".into(), action, request_id: request.into() })
 }
 
 fn adopt(fleet: &Fleet, request: &str, instance: &str) -> Background {
@@ -325,17 +325,9 @@ impl Fleet {
         Background(self.caller.spawn(call))
     }
 
-    /// Deletes, from a thread of its own.
+    /// Starts, stops or restarts, as this request says; from a thread of its own.
     #[must_use]
-    pub fn delete_in_background(&self, user: &str) -> Background {
-        let mut client = self.client();
-        let request = v1::DeleteContainerRequest { user: user.into() };
-        self.in_background(async move { follow(client.delete_container(request).await?.into_inner()).await })
-    }
-
-    /// Starts, stops or restarts, from a thread of its own.
-    #[must_use]
-    pub fn power_in_background(&self, request: v1::SetPowerRequest) -> Background {
+    pub fn send_power(&self, request: v1::SetPowerRequest) -> Background {
         let mut client = self.client();
         self.in_background(async move { follow(client.set_power(request).await?.into_inner()).await })
     }

@@ -215,7 +215,7 @@ impl Deed {
             }
             Self::Power { user, action } => {
                 let action = (*action).into();
-                fleet.power_in_background(v1::SetPowerRequest { user: user.clone(), action, request_id })
+                fleet.send_power(v1::SetPowerRequest { user: user.clone(), action, request_id })
             }
             Self::Keys { user, set } => {
                 let (add, replace) = (keys(*set), true);

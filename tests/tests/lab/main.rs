@@ -4,23 +4,39 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod accounts;
+mod adversary;
+mod backups;
 mod bad_input;
 mod crash;
 mod docs;
+mod identity;
+mod images;
 mod life;
+mod lifetimes;
 mod limits;
 mod many;
 mod moves;
+mod network;
+mod nodes;
+mod people;
+mod snapshots;
 mod spot;
+mod views;
+
+use std::time::Instant;
+mod sshd;
 
 use containarium_tests::{lab::Lab, lab_check};
 
 /// Runs one scenario on an empty fleet, checks the invariants, empties the fleet and checks again.
+#[track_caller]
 fn scenario(body: impl FnOnce(&Lab) -> anyhow::Result<()>) {
-    let lab = Lab::get();
+    let (lab, at, started) = (Lab::get(), std::panic::Location::caller(), Instant::now());
     lab.empty().unwrap();
     body(lab).unwrap();
     lab_check::settle(lab).unwrap();
     lab.empty().unwrap();
     lab_check::settle(lab).unwrap();
+    println!("{}:{}: {:.1} s in all", at.file(), at.line(), started.elapsed().as_secs_f32());
 }

@@ -52,7 +52,12 @@ mod tests {
     use super::*;
 
     fn account(name: &str, permit: Option<[u8; 4]>) -> Account {
-        Account { username: name.parse().unwrap(), ssh_keys: Vec::new(), permit: permit.map(Into::into) }
+        Account {
+            username: name.parse().unwrap(),
+            ssh_keys: Vec::new(),
+            permit: permit.map(Into::into),
+            shared: Vec::new(),
+        }
     }
 
     #[test]

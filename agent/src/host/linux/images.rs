@@ -7,6 +7,7 @@ use std::{
 };
 
 use containarium_proto::{
+    image::PREFIX as OURS,
     node::ImageOffer,
     spec::{Fingerprint, Image},
 };
@@ -16,11 +17,9 @@ use serde_json::json;
 use tokio::fs::{self, File};
 use tokio_util::io::ReaderStream;
 
-use super::LinuxHost;
+use super::{LinuxHost, incus::Failure};
 use crate::host::HostError;
 
-/// Images whose alias begins so are ours to offer.
-const OURS: &str = "containarium";
 /// A gigabyte over a unix socket to a slow disk, and its checksum.
 const IMPORT: Duration = Duration::from_secs(900);
 /// Repeats the newest of the manifests beside it.
@@ -42,7 +41,7 @@ struct Alias {
 }
 
 impl LinuxHost {
-    async fn aliases(&self) -> Result<BTreeMap<String, Fingerprint>, HostError> {
+    pub(super) async fn aliases(&self) -> Result<BTreeMap<String, Fingerprint>, HostError> {
         let aliases: Vec<Alias> = self.incus.get("listing the images", "/images/aliases?recursion=1").await?;
         Ok(aliases.into_iter().map(|alias| (alias.name, alias.target)).collect())
     }
@@ -76,26 +75,40 @@ impl LinuxHost {
     }
 
     async fn import(&self, dir: &Path, manifest: &Manifest) -> Result<(), HostError> {
-        let path = format!("/images/{}", manifest.fingerprint);
-        match self.incus.get::<serde_json::Value>("looking for the image", &path).await {
-            Ok(_) => return Ok(()),
-            Err(failure) if failure.is(StatusCode::NOT_FOUND) => {}
-            Err(failure) => return Err(failure.into()),
+        if self.has_image(&manifest.fingerprint).await? {
+            return Ok(());
         }
         let form = multipart::Form::new()
             .part("metadata", part(&dir.join(&manifest.metadata)).await?)
             .part("rootfs", part(&dir.join(&manifest.rootfs)).await?);
-        let request = self.incus.request(Method::POST, "/images").timeout(IMPORT).multipart(form);
-        // Incus refuses an upload that does not have this fingerprint.
-        let request = request.header("X-Incus-fingerprint", manifest.fingerprint.to_string());
-        let what = format!("importing image {}", manifest.alias);
-        self.incus.operate(&what, request, IMPORT).await?;
-        self.incus.get::<serde_json::Value>(&what, &path).await.map(drop).map_err(|failure| {
-            HostError::permanent(format!(
-                "{what}: the files do not have the fingerprint of the manifest: {}",
-                failure.text
-            ))
-        })
+        self.upload(&manifest.alias, &manifest.fingerprint, form, IMPORT).await
+    }
+
+    pub(super) async fn has_image(&self, fingerprint: &Fingerprint) -> Result<bool, HostError> {
+        let path = format!("/images/{fingerprint}");
+        match self.incus.get::<serde_json::Value>("looking for the image", &path).await {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(false),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Incus keeps an upload only when it is whole and has this fingerprint.
+    pub(super) async fn upload(
+        &self,
+        alias: &str,
+        fingerprint: &Fingerprint,
+        form: multipart::Form,
+        limit: Duration,
+    ) -> Result<(), HostError> {
+        let what = format!("importing image {alias}");
+        let request = self.incus.request(Method::POST, "/images").timeout(limit).multipart(form);
+        let request = request.header("X-Incus-fingerprint", fingerprint.to_string());
+        self.incus.operate(&what, request, limit).await.map_err(refused)?;
+        match self.has_image(fingerprint).await? {
+            true => Ok(()),
+            false => Err(HostError::permanent(format!("{what}: the files do not have the fingerprint {fingerprint}"))),
+        }
     }
 
     /// For another node's Incus: it shows the secret and gets this one image.
@@ -139,7 +152,7 @@ impl LinuxHost {
     }
 
     /// Makes or moves an alias.
-    async fn point(
+    pub(super) async fn point(
         &self,
         alias: &str,
         fingerprint: &Fingerprint,
@@ -156,6 +169,15 @@ impl LinuxHost {
             )
         };
         Ok(self.incus.change(&format!("naming image {alias}"), method, &path, &body).await?)
+    }
+}
+
+/// What Incus says of files that are no image, or another one: the same files will be so again.
+fn refused(failure: Failure) -> HostError {
+    let words = ["metadata.yaml", "Metadata tarball", "ingerprint"];
+    match words.iter().any(|word| failure.text.contains(word)) {
+        true => HostError::permanent(failure.text),
+        false => failure.into(),
     }
 }
 

@@ -78,8 +78,11 @@ pub(super) struct Incus {
 
 impl Incus {
     pub(super) fn new(socket: PathBuf) -> Result<Self, HostError> {
+        crate::backup::use_ring();
         let http = Client::builder()
             .unix_socket(socket.clone())
+            // Nothing here is encrypted: the machine's certificates need not be read.
+            .tls_certs_only([])
             // incusd reads the first bytes of a connection before it accepts the next one. A pool opens connections
             // ahead of need and keeps them: one that is silent stops incusd for everybody until it is closed. Opening
             // a unix socket per request costs nothing that can be measured here.
@@ -141,6 +144,29 @@ impl Incus {
     /// A read of raw text, such as a recorded output.
     pub(super) async fn get_text(&self, path: &str) -> Option<String> {
         self.request(Method::GET, path).send().await.ok()?.text().await.ok()
+    }
+
+    /// A read of raw bytes that may be many: the answer, its body still to come.
+    pub(super) async fn raw(&self, what: &str, request: RequestBuilder) -> Result<reqwest::Response, Failure> {
+        let lost = |error: reqwest::Error| Failure { code: None, text: format!("{what}: {error}") };
+        let response = request.send().await.map_err(lost)?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        Err(Failure { code: Some(status.as_u16()), text: format!("{what}: incus answered {status}") })
+    }
+
+    /// A file inside an instance; `None`: it is not there.
+    pub(super) async fn read_file(&self, what: &str, instance: &str, path: &str) -> Result<Option<String>, Failure> {
+        let lost = |error: reqwest::Error| Failure { code: None, text: format!("{what}: {error}") };
+        let request = self.request(Method::GET, &format!("/instances/{instance}/files")).query(&[("path", path)]);
+        let response = request.send().await.map_err(lost)?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => response.text().await.map(Some).map_err(lost),
+            status => Err(Failure { code: Some(status.as_u16()), text: format!("{what}: incus answered {status}") }),
+        }
     }
 
     /// A change that is done when it is answered.

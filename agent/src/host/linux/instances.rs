@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use containarium_proto::{
-    ids::FleetId,
+    ids::{FleetId, Generation},
     node::{CopyPass, Order},
 };
 use reqwest::{Method, StatusCode};
@@ -23,24 +23,27 @@ use crate::host::{
 const CREATE: Duration = Duration::from_secs(180);
 /// Starting is a second of work; a node that boots fifty at once needs the rest.
 const START: Duration = Duration::from_secs(90);
-/// What systemd inside gets to end its services before the power is taken away.
-const STOP_GRACE_SECS: u64 = 30;
+/// What systemd inside gets to end its services, before the power is taken away: 30 s, asked every three. To ask one that
+/// is ending already changes nothing.
+const STOP_ASKED: u32 = 10;
+const STOP_ASKED_EVERY_SECS: u64 = 3;
 /// The same on a machine that ends 30 s after it said so.
-const BRIEF_GRACE_SECS: u64 = 20;
-const STOP: Duration = Duration::from_secs(STOP_GRACE_SECS + 30);
+const BRIEF_ASKED: u32 = 6;
+const STOP: Duration = Duration::from_secs(60);
 /// A btrfs or ZFS dataset of many small files takes a while to go.
 const DELETE: Duration = Duration::from_secs(120);
 
 /// Every key of a stamp begins so.
-const STAMPS: &str = "user.containarium.";
+pub(super) const STAMPS: &str = "user.containarium.";
 const UUID: &str = "volatile.uuid";
 const FLEET: &str = "user.containarium.fleet";
 const ID: &str = "user.containarium.id";
 const OWNER: &str = "user.containarium.owner";
 const GENERATION: &str = "user.containarium.generation";
 const ORDER: &str = "user.containarium.order";
-const LOGIN_HASH: &str = "user.containarium.login";
-const COPIED: &str = "user.containarium.copied";
+pub(super) const LOGIN_HASH: &str = "user.containarium.login";
+pub(super) const COPIED: &str = "user.containarium.copied";
+const RAN: &str = "user.containarium.ran";
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Raw {
@@ -86,7 +89,8 @@ fn stamp(config: &BTreeMap<String, String>) -> Option<Stamp> {
     let order: Order = serde_json::from_str(config.get(ORDER)?).ok()?;
     let agrees = config.get(ID)? == &order.id.to_string() && config.get(GENERATION)? == &order.generation.to_string();
     let copied = config.get(COPIED).and_then(|pass| pass.parse().ok()).map(CopyPass);
-    agrees.then(|| Stamp { fleet, order, login: config.get(LOGIN_HASH).cloned(), copied })
+    let ran = config.get(RAN).and_then(|generation| generation.parse().ok()).map(Generation);
+    agrees.then(|| Stamp { fleet, order, login: config.get(LOGIN_HASH).cloned(), copied, ran })
 }
 
 /// Everything that one order means to Incus, with the stamps. An empty value removes a key.
@@ -100,6 +104,8 @@ pub(super) fn config(fleet: FleetId, order: &Order) -> Result<BTreeMap<&'static 
         (OWNER, order.owner.to_string()),
         (GENERATION, order.generation.to_string()),
         (ORDER, text),
+        // It has not run under this order yet.
+        (RAN, String::new()),
     ]);
     Ok(config)
 }
@@ -205,24 +211,28 @@ impl LinuxHost {
 
     pub(super) async fn stop_instance(&self, name: &str, mode: StopMode) -> Result<(), HostError> {
         match mode {
-            StopMode::Graceful => {
-                let state = json!({ "action": "stop", "timeout": STOP_GRACE_SECS });
-                match self.set_state(name, state, STOP).await {
-                    Ok(_) => return Ok(()),
-                    Err(failure) => {
-                        tracing::warn!(container = name, failure = failure.text, "not stopped in time, forcing");
-                    }
-                }
-            }
-            StopMode::Brief => {
-                let state = json!({ "action": "stop", "timeout": BRIEF_GRACE_SECS });
-                let outcome = self.set_state(name, state, Duration::from_secs(BRIEF_GRACE_SECS + 5)).await;
-                return self.unless_already(name, Power::Stopped, outcome.map(drop)).await;
-            }
+            StopMode::Graceful if self.ask_to_stop(name, STOP_ASKED).await? => return Ok(()),
+            StopMode::Graceful => tracing::warn!(container = name, "not stopped in time, forcing"),
+            StopMode::Brief if self.ask_to_stop(name, BRIEF_ASKED).await? => return Ok(()),
+            StopMode::Brief => return Err(HostError::transient(format!("{name} has not stopped in time"))),
             StopMode::Force => {}
         }
         let outcome = self.set_state(name, json!({ "action": "stop", "force": true }), STOP).await;
         self.unless_already(name, Power::Stopped, outcome.map(drop)).await
+    }
+
+    /// Asks its init to end, again and again: one that is still booting loses what it is asked before it listens. True
+    /// when it has ended.
+    async fn ask_to_stop(&self, name: &str, times: u32) -> Result<bool, HostError> {
+        for asked in 1..=times {
+            let state = json!({ "action": "stop", "timeout": STOP_ASKED_EVERY_SECS });
+            let Err(failure) = self.set_state(name, state, STOP).await else { return Ok(true) };
+            if self.read_instance(name).await?.is_none_or(|instance| instance.power == Power::Stopped) {
+                return Ok(true);
+            }
+            tracing::debug!(container = name, asked, failure = failure.text, "has not stopped yet");
+        }
+        Ok(false)
     }
 
     pub(super) async fn delete_instance(&self, name: &str) -> Result<(), HostError> {
@@ -237,6 +247,10 @@ impl LinuxHost {
     pub(super) async fn write_copied_stamp(&self, name: &str, pass: Option<CopyPass>) -> Result<(), HostError> {
         let text = pass.map(|pass| pass.to_string()).unwrap_or_default();
         self.patch(name, &json!({ "config": { COPIED: text } })).await
+    }
+
+    pub(super) async fn write_ran_stamp(&self, name: &str, generation: Generation) -> Result<(), HostError> {
+        self.patch(name, &json!({ "config": { RAN: generation.to_string() } })).await
     }
 
     pub(super) async fn write_login_stamp(&self, name: &str, hash: &str) -> Result<(), HostError> {
@@ -270,10 +284,12 @@ mod tests {
     fn a_stamp_is_read_back_as_written() {
         let (fleet, order) = (FleetId::generate(), order("2"));
         let mut config = written(fleet, &order);
-        assert_eq!(stamp(&config), Some(Stamp { fleet, order: order.clone(), login: None, copied: None }));
+        assert_eq!(stamp(&config), Some(Stamp { fleet, order: order.clone(), login: None, copied: None, ran: None }));
         config.insert(LOGIN_HASH.into(), "abc".into());
         config.insert(COPIED.into(), "2".into());
+        config.insert(RAN.into(), "3".into());
         let read = stamp(&config).unwrap();
+        assert_eq!(read.ran, Some(Generation(3)));
         assert_eq!((read.login.as_deref(), read.copied), (Some("abc"), Some(CopyPass::FIRST.next())));
     }
 

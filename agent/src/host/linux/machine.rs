@@ -1,17 +1,24 @@
 //! What this machine is: size, use, container network. Reads only.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use containarium_proto::{sizes::Bytes, spec::Capacity};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use super::LinuxHost;
+use super::{LinuxHost, system};
 use crate::host::{HostError, Network};
 
 /// Incus walks /sys for its resources: tens of milliseconds. Placement needs no fresher figures.
 const FRESH: Duration = Duration::from_secs(5);
+
+/// It asks the kernel, nobody else.
+const TOOL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Deserialize)]
 struct Resources {
@@ -42,6 +49,31 @@ struct RawNetwork {
 
 /// The last reading.
 pub(super) type Cache = Mutex<Option<(Instant, Capacity)>>;
+
+/// One of `ip -json -4 address`.
+#[derive(Debug, Deserialize)]
+struct Interface {
+    addr_info: Vec<InterfaceAddress>,
+}
+
+#[derive(Debug, Deserialize)]
+struct InterfaceAddress {
+    local: Ipv4Addr,
+}
+
+/// All of this machine's addresses that others may reach it by.
+pub(super) async fn addresses() -> Result<BTreeSet<Ipv4Addr>, HostError> {
+    let arguments = ["-json", "-4", "address", "show", "scope", "global"];
+    let (code, out, said) = system::output("ip", &arguments, TOOL).await?;
+    if code != 0 {
+        return Err(HostError::transient(format!("ip address show: exit {code}: {said}")));
+    }
+    // Interfaces that the filter leaves nothing of are empty objects.
+    let interfaces: Vec<serde_json::Value> = serde_json::from_str(&out)
+        .map_err(|error| HostError::transient(format!("ip address show: answers no list: {error}")))?;
+    let of_one = |value| serde_json::from_value::<Interface>(value).map(|interface| interface.addr_info);
+    Ok(interfaces.into_iter().filter_map(|value| of_one(value).ok()).flatten().map(|address| address.local).collect())
+}
 
 impl LinuxHost {
     pub(super) async fn read_capacity(&self) -> Result<Capacity, HostError> {

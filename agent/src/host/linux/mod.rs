@@ -2,30 +2,49 @@
 
 mod accounts;
 mod activity;
+mod backups;
+mod bans;
+mod connections;
 mod copies;
 mod files;
 mod foreign;
 mod hosts;
+mod identity;
+mod image_import;
 mod images;
 mod incus;
 mod instances;
+mod journal;
 mod login;
+mod logs;
 mod machine;
+mod passwd;
+mod policy;
 mod repair;
 mod sessions;
+mod snapshots;
 mod sshd;
 mod system;
 mod usage;
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
+};
 
 use containarium_proto::{
-    ids::FleetId,
-    keys::KeySet,
-    names::Username,
+    audit::{Bans, NodeSession},
+    identity::{HostCertificate, HostIdentity},
+    ids::{FleetId, Generation},
+    image::ImageFiles,
     node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
+    snapshots::{SnapshotName, Snapshots},
     spec::{Capacity, Fingerprint, Image},
 };
+use futures::Stream;
 use tokio::{
     io::AsyncReadExt,
     net::TcpStream,
@@ -34,7 +53,12 @@ use tokio::{
 };
 
 use self::incus::Incus;
-use super::{Accounts, Activity, Host, HostError, Instance, Network, StopMode, shape::Place};
+use super::{
+    AccountFailure, Accounts, Activity, Export, ExportBody, Host, HostError, Instance, Kept, Network, PolicyRules,
+    ReadLogs, StopMode, shape::Place,
+};
+
+pub use self::logs::SshLog;
 
 /// A container boots in a second; one of fifty that boot at once after a power cut, in a minute.
 const SSH: Duration = Duration::from_secs(120);
@@ -60,6 +84,16 @@ pub struct LinuxConfig {
     pub image_dir: Option<PathBuf>,
     /// Where Incus listens for other nodes while containers are copied, unless it listens already.
     pub copy_listen: String,
+    /// User ids that are ours to give to proxy accounts.
+    pub uids: RangeInclusive<u32>,
+    /// Where this machine's own sshd answers.
+    pub sshd: SocketAddr,
+    /// Where sshd writes what it did.
+    pub ssh_log: SshLog,
+    /// Where fail2ban writes what it did.
+    pub fail2ban_log: PathBuf,
+    /// Where fail2ban is asked.
+    pub fail2ban_socket: PathBuf,
 }
 
 /// This machine.
@@ -68,8 +102,10 @@ pub struct LinuxHost {
     config: LinuxConfig,
     incus: Incus,
     capacity: machine::Cache,
-    /// One writer of passwd at a time.
+    /// One writer of passwd, and of sshd's configuration, at a time.
     accounts: Mutex<()>,
+    sshd_rules: sshd::Rules,
+    policy: policy::InForce,
 }
 
 impl LinuxHost {
@@ -79,12 +115,19 @@ impl LinuxHost {
     /// No client can be made for the socket's path.
     pub fn new(config: LinuxConfig) -> Result<Self, HostError> {
         let incus = Incus::new(config.incus_socket.clone())?;
-        Ok(Self { config, incus, capacity: Mutex::default(), accounts: Mutex::default() })
+        Ok(Self {
+            config,
+            incus,
+            capacity: Mutex::default(),
+            accounts: Mutex::default(),
+            sshd_rules: sshd::Rules::default(),
+            policy: policy::InForce::default(),
+        })
     }
 }
 
-async fn greets(address: Ipv4Addr) -> bool {
-    let Ok(Ok(mut stream)) = timeout(SSH_CONNECT, TcpStream::connect((address, 22))).await else { return false };
+async fn greets(address: SocketAddr) -> bool {
+    let Ok(Ok(mut stream)) = timeout(SSH_CONNECT, TcpStream::connect(address)).await else { return false };
     let mut said = [0; GREETING.len()];
     matches!(timeout(SSH_GREETING, stream.read_exact(&mut said)).await, Ok(Ok(_))) && said == GREETING
 }
@@ -134,17 +177,21 @@ impl Host for LinuxHost {
         self.delete_instance(name).await
     }
 
-    async fn ensure_login(&self, name: &str, user: &Username, keys: &KeySet) -> Result<(), HostError> {
-        self.make_login(name, user, keys).await
+    async fn ensure_login(&self, order: &Order) -> Result<(), HostError> {
+        self.make_login(order).await
     }
 
     async fn stamp_login(&self, name: &str, hash: &str) -> Result<(), HostError> {
         self.write_login_stamp(name, hash).await
     }
 
+    async fn stamp_ran(&self, name: &str, generation: Generation) -> Result<(), HostError> {
+        self.write_ran_stamp(name, generation).await
+    }
+
     async fn wait_ssh(&self, address: Ipv4Addr) -> Result<(), HostError> {
         let answered = async {
-            while !greets(address).await {
+            while !greets((address, 22).into()).await {
                 sleep(SSH_PAUSE).await;
             }
         };
@@ -200,6 +247,14 @@ impl Host for LinuxHost {
         self.pull_image(image, offer).await
     }
 
+    async fn import_image(
+        &self,
+        files: &ImageFiles,
+        bytes: impl Stream<Item = Result<Vec<u8>, HostError>> + Send + 'static,
+    ) -> Result<(), HostError> {
+        self.receive_image(files, bytes).await
+    }
+
     async fn capacity(&self) -> Result<Capacity, HostError> {
         self.read_capacity().await
     }
@@ -209,7 +264,7 @@ impl Host for LinuxHost {
     }
 
     async fn accounts(&self, fleet: FleetId) -> Result<Accounts, HostError> {
-        accounts::read(fleet).await
+        accounts::read(fleet)
     }
 
     async fn ensure_names(&self, accounts: &[Account]) -> Result<(), HostError> {
@@ -217,20 +272,60 @@ impl Host for LinuxHost {
         hosts::ensure(accounts).await
     }
 
-    async fn ensure_access_rules(&self) -> Result<(), HostError> {
+    async fn ensure_access_rules(&self) -> Result<Kept, HostError> {
         let _writing = self.accounts.lock().await;
         accounts::ensure_group().await?;
-        sshd::ensure_rules().await
+        self.sshd_rules.ensure().await
     }
 
-    async fn ensure_account(&self, fleet: FleetId, account: &Account) -> Result<(), HostError> {
-        let _writing = self.accounts.lock().await;
-        accounts::ensure(fleet, account).await
+    async fn access_problems(&self) -> Result<Vec<String>, HostError> {
+        self.sshd_rules.problems().await
     }
 
-    async fn remove_account(&self, fleet: FleetId, username: &str) -> Result<(), HostError> {
+    async fn ensure_accounts(&self, fleet: FleetId, accounts: &[Account]) -> Result<Vec<AccountFailure>, HostError> {
         let _writing = self.accounts.lock().await;
-        accounts::remove(fleet, username).await
+        accounts::ensure(fleet, accounts, &self.config.uids).await
+    }
+
+    async fn remove_accounts(
+        &self,
+        fleet: FleetId,
+        names: &BTreeSet<String>,
+    ) -> Result<Vec<AccountFailure>, HostError> {
+        let _writing = self.accounts.lock().await;
+        accounts::remove(fleet, names).await
+    }
+
+    async fn ensure_policy(&self, rules: &PolicyRules) -> Result<Kept, HostError> {
+        self.policy.ensure(rules, &self.config.network).await
+    }
+
+    async fn addresses(&self) -> Result<BTreeSet<Ipv4Addr>, HostError> {
+        machine::addresses().await
+    }
+
+    async fn ssh_answers(&self) -> bool {
+        greets(self.config.sshd).await
+    }
+
+    async fn snapshots(&self, name: &str) -> Result<Option<Snapshots>, HostError> {
+        self.read_snapshots(name).await
+    }
+
+    async fn make_snapshot(&self, name: &str, snapshot: &SnapshotName) -> Result<(), HostError> {
+        self.make_snapshot_of(name, snapshot).await
+    }
+
+    async fn remove_snapshot(&self, name: &str, snapshot: &SnapshotName) -> Result<(), HostError> {
+        self.remove_snapshot_of(name, snapshot).await
+    }
+
+    async fn restore(&self, order: &Order, snapshot: &SnapshotName) -> Result<(), HostError> {
+        self.restore_instance(order, snapshot).await
+    }
+
+    async fn restamp(&self, fleet: FleetId, order: &Order, kept: &BTreeMap<String, String>) -> Result<(), HostError> {
+        self.write_back(fleet, order, Some(kept)).await
     }
 
     async fn flush(&self) -> Result<(), HostError> {
@@ -239,7 +334,63 @@ impl Host for LinuxHost {
             .map_err(|error| HostError::transient(format!("sync: {error}")))
     }
 
+    async fn freeze(&self, name: &str, mark: &str) -> Result<(), HostError> {
+        self.make_clone(name, mark).await
+    }
+
+    async fn export(&self, name: &str, progress: impl Fn(&str) + Send + Sync) -> Result<Export, HostError> {
+        self.export_clone(name, progress).await
+    }
+
+    async fn clear_export(&self, name: &str) -> Result<(), HostError> {
+        self.remove_clone(name).await
+    }
+
+    async fn clear_exports(&self) -> Result<(), HostError> {
+        self.remove_clones().await
+    }
+
+    async fn import(&self, name: &str, size: u64, body: ExportBody) -> Result<(), HostError> {
+        self.import_export(name, size, body).await
+    }
+
+    async fn dress(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
+        self.dress_import(fleet, order).await
+    }
+
     async fn activity(&self, name: &str) -> Result<Option<Activity>, HostError> {
         self.read_activity(name).await
+    }
+
+    async fn identity(&self, of: Option<&Order>) -> Result<HostIdentity, HostError> {
+        self.read_identity(of).await
+    }
+
+    async fn install_certificate(
+        &self,
+        of: Option<&Order>,
+        certificate: &HostCertificate,
+    ) -> Result<HostIdentity, HostError> {
+        self.write_certificate(of, certificate).await
+    }
+
+    async fn read_logs(&self, cursor: &str) -> Result<ReadLogs, HostError> {
+        self.read_on(cursor).await
+    }
+
+    async fn sessions(&self, fleet: FleetId) -> Result<Vec<NodeSession>, HostError> {
+        connections::list(fleet).await
+    }
+
+    async fn end_session(&self, fleet: FleetId, id: &str) -> Result<bool, HostError> {
+        connections::end(fleet, id).await
+    }
+
+    async fn bans(&self) -> Result<Bans, HostError> {
+        self.read_bans().await
+    }
+
+    async fn unban(&self, address: IpAddr) -> Result<bool, HostError> {
+        self.let_in(address).await
     }
 }

@@ -15,12 +15,26 @@ const REPAIR: std::time::Duration = std::time::Duration::from_secs(90);
 
 impl LinuxHost {
     pub(super) async fn repair_instance(&self, fleet: FleetId, order: &Order) -> Result<(), HostError> {
+        self.write_back(fleet, order, None).await
+    }
+
+    /// `kept`: after a restore; without what was noted of a login and a copy, and with these keys as they were before.
+    pub(super) async fn write_back(
+        &self,
+        fleet: FleetId,
+        order: &Order,
+        kept: Option<&BTreeMap<String, String>>,
+    ) -> Result<(), HostError> {
         self.announce_cpus(order).await?;
         let (name, path) = (&order.name, format!("/instances/{}", order.name));
         let what = format!("repairing {name}");
         let (mut whole, etag): (Value, String) = self.incus.get_to_change(&what, &path).await?;
-        let there: BTreeMap<String, String> = serde_json::from_value(whole["config"].take())
+        let mut there: BTreeMap<String, String> = serde_json::from_value(whole["config"].take())
             .map_err(|error| HostError::transient(format!("{what}: a configuration of another form: {error}")))?;
+        if let Some(kept) = kept {
+            there.retain(|key, _| key != instances::LOGIN_HASH && key != instances::COPIED);
+            there.extend(kept.clone());
+        }
         let config = written_back(there, instances::config(fleet, order)?);
         let body = json!({
             "architecture": whole["architecture"],

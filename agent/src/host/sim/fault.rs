@@ -28,16 +28,23 @@ struct Plan {
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     plan: Mutex<Plan>,
+    /// Certificates come when they come, in the middle of anything: counted apart, so that the k-th effect of what a
+    /// scenario is about is always the same one.
+    of_certificates: Mutex<Plan>,
     down: watch::Sender<bool>,
 }
 
+fn locked(plan: &Mutex<Plan>) -> MutexGuard<'_, Plan> {
+    plan.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Faults {
-    fn locked(&self) -> MutexGuard<'_, Plan> {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn plan(&self, fault: Fault) {
+        *locked(&self.plan) = Plan { fault: Some(fault), ..Plan::default() };
     }
 
-    pub(super) fn plan(&self, fault: Fault) {
-        *self.locked() = Plan { fault: Some(fault), effects: 0, happened: false };
+    pub(super) fn plan_of_certificates(&self, fault: Fault) {
+        *locked(&self.of_certificates) = Plan { fault: Some(fault), ..Plan::default() };
     }
 
     pub(super) fn is_down(&self) -> bool {
@@ -50,17 +57,33 @@ impl Faults {
     }
 
     pub(super) fn revive(&self) -> bool {
-        let happened = std::mem::take(&mut *self.locked()).happened;
+        let happened = [&self.plan, &self.of_certificates].map(|plan| std::mem::take(&mut *locked(plan)).happened);
         self.down.send_replace(false);
-        happened
+        happened.contains(&true)
     }
 
     /// Runs one effect. `None`: the caller is dead.
     pub(super) fn around<T>(&self, change: impl FnOnce() -> Result<T, HostError>) -> Option<Result<T, HostError>> {
+        self.around_one(&self.plan, change)
+    }
+
+    /// The same of a certificate.
+    pub(super) fn around_certificate<T>(
+        &self,
+        change: impl FnOnce() -> Result<T, HostError>,
+    ) -> Option<Result<T, HostError>> {
+        self.around_one(&self.of_certificates, change)
+    }
+
+    fn around_one<T>(
+        &self,
+        plan: &Mutex<Plan>,
+        change: impl FnOnce() -> Result<T, HostError>,
+    ) -> Option<Result<T, HostError>> {
         if self.is_down() {
             return None;
         }
-        let mut plan = self.locked();
+        let mut plan = locked(plan);
         plan.effects += 1;
         let now = plan.effects;
         let (before, after, full) = match plan.fault {

@@ -28,6 +28,11 @@ impl SimHost {
         self.memory().watcher = Watcher::new(tell);
     }
 
+    /// Fails at a certificate from now on, counted apart from all else; counting starts at 1 again.
+    pub fn plan_certificate_fault(&self, fault: Fault) {
+        self.faults.plan_of_certificates(fault);
+    }
+
     /// Resolves when a planned crash has happened; the agent is to be killed then.
     pub async fn crashed(&self) {
         self.faults.crashed().await;
@@ -63,6 +68,23 @@ impl SimHost {
             let running = memory.instances.get_mut(name).filter(|instance| instance.seen.power == Power::Running);
             running.map(|instance| data.clone_into(&mut instance.data)).is_some()
         })
+    }
+
+    /// An instance gets so large that an export of it takes this many bytes more.
+    ///
+    /// # Panics
+    /// There is none of that name.
+    pub fn grow(&self, name: &str, bytes: usize) {
+        self.memory().instances.get_mut(name).expect("an instance that grows").bulk = bytes;
+    }
+
+    /// The machine loses its power and boots again: what Incus starts by itself runs, and nothing else does.
+    pub fn reboot(&self) {
+        for instance in self.memory().instances.values_mut() {
+            let autostart = instance.seen.shape.config.get("boot.autostart").is_some_and(|value| value == "true");
+            instance.seen.power = if autostart { Power::Running } else { Power::Stopped };
+            instance.boots += u32::from(autostart);
+        }
     }
 
     /// Somebody destroys an instance behind the agent's back.

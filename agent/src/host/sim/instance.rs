@@ -9,6 +9,8 @@ use containarium_proto::{
     spec::Fingerprint,
 };
 
+use super::SimSshd;
+use super::snapshots::SimSnapshot;
 use crate::host::{
     Instance, Power, Stamp,
     shape::{self, Place, Shape},
@@ -31,17 +33,26 @@ pub struct SimInstance {
     pub seen: Instance,
     /// Users inside, with their key lines.
     pub logins: BTreeMap<String, Vec<String>>,
+    /// Those of them that may become root.
+    pub sudoers: BTreeSet<String>,
     /// Starts since it was made.
     pub boots: u32,
     /// What its user has stored.
     pub data: String,
+    /// An export of it takes so many bytes more than what was stored: they stand for a file system.
+    pub bulk: usize,
     /// Passes of a copy that were offered and not cleared.
     pub offered: BTreeSet<CopyPass>,
+    /// The oldest first.
+    pub snapshots: Vec<SimSnapshot>,
+    /// Its ssh server.
+    pub sshd: SimSshd,
 }
 
 impl SimInstance {
     pub(super) fn new(seen: Instance, data: String) -> Self {
-        Self { seen, logins: BTreeMap::new(), boots: 0, data, offered: BTreeSet::new() }
+        let (logins, sudoers, offered, snapshots) = Default::default();
+        Self { seen, logins, sudoers, boots: 0, data, bulk: 0, offered, snapshots, sshd: SimSshd::default() }
     }
 }
 
@@ -52,14 +63,14 @@ pub(super) fn place() -> Place {
 /// A new, stopped instance as ordered.
 pub(super) fn made(fleet: FleetId, order: &Order) -> Instance {
     let shape = shape::ordered(order, &place());
-    let stamp = Some(Stamp { fleet, order: order.clone(), login: None, copied: None });
+    let stamp = Some(Stamp { fleet, order: order.clone(), login: None, copied: None, ran: None });
     Instance { name: order.name.clone(), power: Power::Stopped, stamp, shape, unclaimed: None }
 }
 
 pub(super) fn stamp(instance: &mut Instance, fleet: FleetId, order: &Order) {
     let before = instance.stamp.take();
     let (login, copied) = before.map(|stamp| (stamp.login, stamp.copied)).unwrap_or_default();
-    instance.stamp = Some(Stamp { fleet, order: order.clone(), login, copied });
+    instance.stamp = Some(Stamp { fleet, order: order.clone(), login, copied, ran: None });
     instance.unclaimed = None;
 }
 

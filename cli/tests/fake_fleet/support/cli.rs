@@ -31,6 +31,13 @@ impl Cli {
         self
     }
 
+    /// With a variable set, such as another home.
+    #[must_use]
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// With standard output there, so that the outcome's is empty.
     pub(crate) fn start_into(mut self, to: impl Into<Stdio>) -> Running {
         self.command.stdout(to);

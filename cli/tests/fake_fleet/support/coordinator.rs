@@ -20,7 +20,7 @@ use tokio::{net::UnixListener, runtime::Runtime};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-use super::Cli;
+use super::{Cli, people::People};
 
 /// One thing that happens on a stream.
 pub(crate) enum Step<T = v1::Progress> {
@@ -36,11 +36,21 @@ impl<T> Step<T> {
     }
 }
 
+/// An image that was sent.
+#[derive(Default)]
+pub(crate) struct Import {
+    pub(crate) image: v1::ImageToImport,
+    pub(crate) bytes: Vec<u8>,
+}
+
 /// What the coordinator knows, and what it was asked for.
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) containers: Vec<v1::Container>,
     pub(crate) jump_address: String,
+    /// Keys that sign host certificates; none: an older coordinator.
+    pub(crate) authorities: Vec<String>,
+    pub(crate) authority_changes: Vec<v1::ChangeSshAuthorityRequest>,
     /// What it answers about any one container, in place of the truth.
     pub(crate) info: Option<v1::Container>,
     /// The answer to everything, if there is one.
@@ -55,7 +65,13 @@ pub(crate) struct State {
     pub(crate) creates: Vec<v1::CreateContainerRequest>,
     pub(crate) deletes: Vec<v1::DeleteContainerRequest>,
     pub(crate) images: Vec<v1::FleetImage>,
+    pub(crate) imports: Vec<Import>,
     pub(crate) moves: Vec<v1::MoveContainerRequest>,
+    pub(crate) backups: Vec<v1::Backup>,
+    /// Every call about a backup that could change something, in words.
+    pub(crate) backup_calls: Vec<String>,
+    pub(crate) restores: Vec<v1::RestoreBackupRequest>,
+    pub(crate) lost: Vec<v1::LostContainer>,
     pub(crate) repairs: Vec<v1::RepairContainerRequest>,
     /// What lives on every server and is not the fleet's.
     pub(crate) foreign: Vec<v1::Adoptable>,
@@ -66,9 +82,16 @@ pub(crate) struct State {
     pub(crate) nodes: Vec<v1::Node>,
     pub(crate) configures: Vec<v1::ConfigureNodeRequest>,
     pub(crate) lifetimes: Vec<v1::SetLifetimeRequest>,
+    pub(crate) allowed: Vec<v1::SetAllowFromRequest>,
     pub(crate) lists: Vec<v1::ListContainersRequest>,
     pub(crate) followed: Vec<v1::WatchEventsRequest>,
     pub(crate) usage_of: Vec<v1::ListUsageRequest>,
+    /// What every container has, and what was asked about them.
+    pub(crate) snapshots: Vec<v1::ListedSnapshot>,
+    pub(crate) snapshot_creates: Vec<v1::CreateSnapshotRequest>,
+    pub(crate) snapshot_deletes: Vec<v1::DeleteSnapshotRequest>,
+    pub(crate) snapshot_restores: Vec<v1::RestoreSnapshotRequest>,
+    pub(crate) people: People,
 }
 
 /// Listens on a socket of its own; dropping or stopping it breaks every connection, as a killed process would.
@@ -174,6 +197,7 @@ fn not_here<T>() -> Result<Response<T>, Status> {
 
 #[tonic::async_trait]
 impl Fleet for Fake {
+    type ImportImageStream = BoxStream<'static, Result<v1::ImportImageProgress, Status>>;
     type CreateContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type SetPowerStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type ResizeContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
@@ -182,8 +206,16 @@ impl Fleet for Fake {
     type DrainNodeStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type DeleteContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type RepairContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type CreateSnapshotStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type DeleteSnapshotStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type RestoreSnapshotStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type AdoptInstanceStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type SetLifetimeStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type CreateBackupStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type VerifyBackupStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type RestoreBackupStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type DeleteBackupStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type ShareContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type WatchContainersStream = BoxStream<'static, Result<v1::ListContainersResponse, Status>>;
     type WatchEventsStream = BoxStream<'static, Result<v1::WatchEventsResponse, Status>>;
 
@@ -235,6 +267,43 @@ impl Fleet for Fake {
         Ok(Response::new(played(script)))
     }
 
+    async fn list_snapshots(
+        &self,
+        _: Request<v1::ListSnapshotsRequest>,
+    ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
+        let snapshots = self.open()?.snapshots.clone();
+        Ok(Response::new(v1::ListSnapshotsResponse { snapshots }))
+    }
+
+    async fn create_snapshot(
+        &self,
+        request: Request<v1::CreateSnapshotRequest>,
+    ) -> Result<Response<Self::CreateSnapshotStream>, Status> {
+        let request = request.into_inner();
+        let mut state = self.open()?;
+        let snapshot = if request.name.is_empty() { "snap-1".to_owned() } else { request.name.clone() };
+        state.snapshot_creates.push(request);
+        Ok(Response::new(played(vec![Step::say(v1::Progress { snapshot, ..super::progress(0, 0, "made") })])))
+    }
+
+    async fn delete_snapshot(
+        &self,
+        request: Request<v1::DeleteSnapshotRequest>,
+    ) -> Result<Response<Self::DeleteSnapshotStream>, Status> {
+        self.open()?.snapshot_deletes.push(request.into_inner());
+        Ok(Response::new(played(vec![Step::say(super::progress(0, 0, "removed"))])))
+    }
+
+    async fn restore_snapshot(
+        &self,
+        request: Request<v1::RestoreSnapshotRequest>,
+    ) -> Result<Response<Self::RestoreSnapshotStream>, Status> {
+        let mut state = self.open()?;
+        state.snapshot_restores.push(request.into_inner());
+        let script = state.scripts.pop_front().ok_or_else(|| Status::internal("one restore more than scripted"))?;
+        Ok(Response::new(played(script)))
+    }
+
     async fn list_usage(
         &self,
         request: Request<v1::ListUsageRequest>,
@@ -258,11 +327,21 @@ impl Fleet for Fake {
         let listed = || state.containers.iter().find(|container| container.user == user);
         let found = state.info.as_ref().or_else(listed).cloned();
         let container = found.ok_or_else(|| Refusal::new(Reason::NotFound, format!("{user} has no machine")))?;
-        Ok(Response::new(v1::GetContainerResponse { container: Some(container), events: Vec::new() }))
+        let shared_with_owner =
+            state.containers.iter().flat_map(|c| c.shares.clone()).filter(|s| s.with == user).collect();
+        Ok(Response::new(v1::GetContainerResponse {
+            container: Some(container),
+            shared_with_owner,
+            ..Default::default()
+        }))
     }
 
-    async fn set_power(&self, _: Request<v1::SetPowerRequest>) -> Result<Response<Self::SetPowerStream>, Status> {
-        not_here()
+    async fn set_power(&self, request: Request<v1::SetPowerRequest>) -> Result<Response<Self::SetPowerStream>, Status> {
+        let request = request.into_inner();
+        let mut state = self.open()?;
+        state.backup_calls.push(format!("{:?} {}", request.action(), request.user));
+        let container = state.containers.iter().find(|container| container.user == request.user).cloned();
+        Ok(Response::new(played(vec![Step::say(v1::Progress { container, ..super::progress(1, 1, "done") })])))
     }
 
     async fn resize_container(
@@ -305,6 +384,17 @@ impl Fleet for Fake {
         Ok(Response::new(played(vec![Step::say(last)])))
     }
 
+    async fn set_allow_from(
+        &self,
+        request: Request<v1::SetAllowFromRequest>,
+    ) -> Result<Response<v1::SetAllowFromResponse>, Status> {
+        let request = request.into_inner();
+        let mut state = self.open()?;
+        let allow_from = request.allow_from.clone();
+        state.allowed.push(request);
+        Ok(Response::new(v1::SetAllowFromResponse { allow_from }))
+    }
+
     async fn add_node(&self, _: Request<v1::AddNodeRequest>) -> Result<Response<v1::Node>, Status> {
         not_here()
     }
@@ -343,8 +433,14 @@ impl Fleet for Fake {
 
     async fn retire_node(&self, request: Request<v1::RetireNodeRequest>) -> Result<Response<v1::Node>, Status> {
         let v1::RetireNodeRequest { name, lost } = request.into_inner();
-        self.open()?.retired.push((name.clone(), lost));
-        Ok(Response::new(v1::Node { name, policy: v1::Policy::Retired.into(), ..v1::Node::default() }))
+        let mut state = self.open()?;
+        state.retired.push((name.clone(), lost));
+        Ok(Response::new(v1::Node {
+            name,
+            lost: state.lost.clone(),
+            policy: v1::Policy::Retired.into(),
+            ..v1::Node::default()
+        }))
     }
 
     async fn list_images(&self, _: Request<v1::ListImagesRequest>) -> Result<Response<v1::ListImagesResponse>, Status> {
@@ -364,13 +460,63 @@ impl Fleet for Fake {
         Ok(Response::new(v1::ListImagesResponse { images: state.images.clone() }))
     }
 
+    /// Reads it all, and says what it was.
+    async fn import_image(
+        &self,
+        request: Request<tonic::Streaming<v1::ImportImageRequest>>,
+    ) -> Result<Response<Self::ImportImageStream>, Status> {
+        use v1::import_image_request::Part;
+        drop(self.open()?);
+        let mut requests = request.into_inner();
+        let mut import = Import::default();
+        while let Some(v1::ImportImageRequest { part }) = requests.message().await? {
+            match part {
+                Some(Part::Image(image)) => import.image = image,
+                Some(Part::Bytes(bytes)) => import.bytes.extend(bytes),
+                None => return Err(Status::internal("an empty message")),
+            }
+        }
+        let begun = v1::ImportImageProgress { node: "jump-2".to_owned(), ..Default::default() };
+        let done = v1::ImportImageProgress { done: true, ..begun.clone() };
+        self.open()?.imports.push(import);
+        Ok(Response::new(stream::iter([Ok(begun), Ok(done)]).boxed()))
+    }
+
     async fn list_events(&self, _: Request<v1::ListEventsRequest>) -> Result<Response<v1::ListEventsResponse>, Status> {
         not_here()
     }
 
     async fn get_fleet(&self, _: Request<v1::GetFleetRequest>) -> Result<Response<v1::FleetInfo>, Status> {
-        let jump_address = self.open()?.jump_address.clone();
-        Ok(Response::new(v1::FleetInfo { jump_address, ..v1::FleetInfo::default() }))
+        let state = self.open()?;
+        let (jump_address, ssh_authorities) = (state.jump_address.clone(), state.authorities.clone());
+        Ok(Response::new(v1::FleetInfo {
+            jump_address,
+            ssh_authorities,
+            fleet_id: super::FLEET.to_owned(),
+            ..v1::FleetInfo::default()
+        }))
+    }
+
+    async fn list_ssh_authorities(
+        &self,
+        _: Request<v1::ListSshAuthoritiesRequest>,
+    ) -> Result<Response<v1::SshAuthorities>, Status> {
+        let one = |(state, key): (v1::AuthorityState, &String)| v1::SshAuthority {
+            public_key: key.clone(),
+            fingerprint: "SHA256:abc".to_owned(),
+            state: state.into(),
+        };
+        let states = [v1::AuthorityState::Active, v1::AuthorityState::Next];
+        let authorities = states.into_iter().zip(&self.open()?.authorities).map(one).collect();
+        Ok(Response::new(v1::SshAuthorities { authorities }))
+    }
+
+    async fn change_ssh_authority(
+        &self,
+        request: Request<v1::ChangeSshAuthorityRequest>,
+    ) -> Result<Response<v1::SshAuthorities>, Status> {
+        self.open()?.authority_changes.push(request.into_inner());
+        self.list_ssh_authorities(Request::new(v1::ListSshAuthoritiesRequest {})).await
     }
 
     async fn repair_container(
@@ -401,6 +547,56 @@ impl Fleet for Fake {
         Ok(Response::new(played(script)))
     }
 
+    async fn create_backup(
+        &self,
+        request: Request<v1::CreateBackupRequest>,
+    ) -> Result<Response<Self::CreateBackupStream>, Status> {
+        let mut state = self.open()?;
+        state.backup_calls.push(format!("create {}", request.into_inner().user));
+        let script = state.scripts.pop_front().ok_or_else(|| Status::internal("one backup more than scripted"))?;
+        Ok(Response::new(played(script)))
+    }
+
+    async fn list_backups(
+        &self,
+        request: Request<v1::ListBackupsRequest>,
+    ) -> Result<Response<v1::ListBackupsResponse>, Status> {
+        let user = request.into_inner().user;
+        let of = |backup: &&v1::Backup| user.is_empty() || backup.user == user;
+        let backups = self.open()?.backups.iter().filter(of).cloned().collect();
+        Ok(Response::new(v1::ListBackupsResponse { backups }))
+    }
+
+    async fn verify_backup(
+        &self,
+        request: Request<v1::VerifyBackupRequest>,
+    ) -> Result<Response<Self::VerifyBackupStream>, Status> {
+        let v1::VerifyBackupRequest { user, id } = request.into_inner();
+        let mut state = self.open()?;
+        state.backup_calls.push(format!("verify {user} {id}"));
+        let script = state.scripts.pop_front().ok_or_else(|| Status::internal("one check more than scripted"))?;
+        Ok(Response::new(played(script)))
+    }
+
+    async fn restore_backup(
+        &self,
+        request: Request<v1::RestoreBackupRequest>,
+    ) -> Result<Response<Self::RestoreBackupStream>, Status> {
+        let mut state = self.open()?;
+        state.restores.push(request.into_inner());
+        let script = state.scripts.pop_front().ok_or_else(|| Status::internal("one restore more than scripted"))?;
+        Ok(Response::new(played(script)))
+    }
+
+    async fn delete_backup(
+        &self,
+        request: Request<v1::DeleteBackupRequest>,
+    ) -> Result<Response<Self::DeleteBackupStream>, Status> {
+        let v1::DeleteBackupRequest { user, id } = request.into_inner();
+        self.open()?.backup_calls.push(format!("delete {user} {id}"));
+        Ok(Response::new(played(vec![Step::say(super::progress(0, 0, "removed"))])))
+    }
+
     async fn configure_node(&self, request: Request<v1::ConfigureNodeRequest>) -> Result<Response<v1::Node>, Status> {
         let request = request.into_inner();
         let mut state = self.open()?;
@@ -412,5 +608,48 @@ impl Fleet for Fake {
         let node = node.clone();
         state.configures.push(request);
         Ok(Response::new(node))
+    }
+
+    async fn share_container(
+        &self,
+        request: Request<v1::ShareContainerRequest>,
+    ) -> Result<Response<Self::ShareContainerStream>, Status> {
+        let last = self.open()?.people.share(request.into_inner());
+        Ok(Response::new(played(vec![Step::say(last)])))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<v1::ListSessionsRequest>,
+    ) -> Result<Response<v1::ListSessionsResponse>, Status> {
+        Ok(Response::new(self.open()?.people.sessions(request.get_ref())))
+    }
+
+    async fn kill_sessions(
+        &self,
+        request: Request<v1::KillSessionsRequest>,
+    ) -> Result<Response<v1::KillSessionsResponse>, Status> {
+        Ok(Response::new(self.open()?.people.kill(request.into_inner())))
+    }
+
+    async fn list_audit(
+        &self,
+        request: Request<v1::ListAuditRequest>,
+    ) -> Result<Response<v1::ListAuditResponse>, Status> {
+        Ok(Response::new(self.open()?.people.audit(request.into_inner())))
+    }
+
+    async fn get_security(
+        &self,
+        _: Request<v1::GetSecurityRequest>,
+    ) -> Result<Response<v1::GetSecurityResponse>, Status> {
+        Ok(Response::new(self.open()?.people.security()))
+    }
+
+    async fn unban_address(
+        &self,
+        request: Request<v1::UnbanAddressRequest>,
+    ) -> Result<Response<v1::UnbanAddressResponse>, Status> {
+        Ok(Response::new(self.open()?.people.unban(request.into_inner())))
     }
 }

@@ -2,6 +2,7 @@
 
 mod cli;
 mod coordinator;
+mod people;
 
 use std::{
     thread,
@@ -23,6 +24,9 @@ pub(crate) const ALICE_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEJqzAQRxEwRv7jLBI5nhfglRGNC5pn5DnhXH6KhJa1Y alice@laptop";
 pub(crate) const BOB_KEY: &str = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBORg6Xza1w\
     EqWvNN766xD7l9flOL7KyLC+tyHm64czV1TMnUTZOz+Qznc4eDVhF5Jxb+SaSMz+PzSOIXE0POyoE= bob@desk";
+
+/// The fleet's id.
+pub(crate) const FLEET: &str = "0198c0de-0000-7000-8000-00000000f1ee";
 
 /// A container that runs on the first server.
 pub(crate) fn container(user: &str, address: &str) -> v1::Container {

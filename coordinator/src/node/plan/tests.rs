@@ -14,7 +14,7 @@ fn held(desired: Desired, generation: u64) -> Held {
 fn report(held: &Held, generation: u64, observed: Observed) -> ContainerReport {
     let name = held.container.owner.container_name();
     let (id, generation, drift) = (held.container.id, Generation(generation), Vec::new());
-    ContainerReport { id, name, generation, observed, drift, idle_since: None }
+    ContainerReport { id, name, generation, observed, drift, idle_since: None, claim: None }
 }
 
 fn ordered(held: &Held, reports: &[ContainerReport]) -> usize {

@@ -1,0 +1,68 @@
+//! Opening the database: connections that keep what they promise, tables of this version, a fleet. Two coordinators that
+//! start at once do it one after the other.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use containarium_proto::ids::FleetId;
+use sqlx::{
+    AnyPool,
+    any::{AnyConnectOptions, AnyPoolOptions},
+};
+use tokio::sync::watch;
+
+use super::{Store, StoreError, failed, migrator};
+use crate::{database::DatabaseUrl, faults::FaultPoints};
+
+/// One writer, a heartbeat and a few readers; SQLite runs each connection on a thread of its own.
+const MAX_CONNECTIONS: u32 = 8;
+/// A call that waits this long for a connection has found a disk that hangs, or a server that is gone.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+// FULL: what was promised to a caller survives a power cut. WAL: readers never wait for the writer. Our own writers
+// queue before they get here: the busy timeout is for a foreign process, such as a backup.
+const SQLITE: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+                      PRAGMA busy_timeout = 10000";
+
+// As above, whatever the server's own settings are. A leader that is stopped in the middle of a write holds the lease
+// row: the server lets go of it after three seconds, so that another can take over. No statement of ours takes long.
+const POSTGRES: &str = "SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'; \
+                        SET idle_in_transaction_session_timeout = '3s'; SET statement_timeout = '10s'";
+
+impl Store {
+    /// Opens the database; makes the tables, and a fleet id for a new fleet.
+    pub(crate) async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        let pool = connect(url).await?;
+        migrator().run(&pool).await.map_err(StoreError::Migrate)?;
+        // Before any lease exists, so it cannot be fenced; harmless twice.
+        sqlx::query("INSERT INTO fleet (one, fleet_id, access_revision) VALUES (1, $1, 0) ON CONFLICT DO NOTHING")
+            .bind(FleetId::generate().to_string())
+            .execute(&pool)
+            .await
+            .map_err(failed("founding the fleet"))?;
+        Ok(Self::of(pool))
+    }
+
+    /// Opens what is there, and makes nothing: a coordinator of an older version may be using it.
+    pub(crate) async fn attach(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        connect(url).await.map(Self::of)
+    }
+
+    fn of(pool: AnyPool) -> Self {
+        Self { pool, turn: Arc::default(), commits: watch::Sender::new(0), faults: FaultPoints::default() }
+    }
+}
+
+async fn connect(url: &DatabaseUrl) -> Result<AnyPool, StoreError> {
+    sqlx::any::install_default_drivers();
+    let options = AnyConnectOptions::from_str(url.as_str()).map_err(failed("reading the database address"))?;
+    let settings = if url.is_postgres() { POSTGRES } else { SQLITE };
+    AnyPoolOptions::new()
+        .max_connections(MAX_CONNECTIONS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(move |connection, _| {
+            Box::pin(async move { sqlx::raw_sql(settings).execute(connection).await.map(drop) })
+        })
+        .connect_with(options)
+        .await
+        .map_err(|source| StoreError::Open { url: url.to_string(), source })
+}
