@@ -132,8 +132,8 @@ pub static OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "autostart",
-        // The change of the instance.
-        effects: &[1, 0],
+        // The change of the instance; the note that it has run, for it does not start by itself now.
+        effects: &[2, 0],
         calls: true,
         arrange: alice_at_home,
         start: |fleet, request| {
