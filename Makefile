@@ -7,7 +7,7 @@ ifeq ($(PROFILE),release)
 CARGO_PROFILE := --release
 endif
 
-.PHONY: help demo down test check unit lab-test bench bench-placement packages build image
+.PHONY: help demo down test check unit chaos lab-test lab-chaos bench bench-placement packages build image
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,20 @@ check:
 
 unit:
 	cargo test --workspace
+
+# CHAOS_SEED replays a walk that failed; what it prints says which.
+CHAOS_SEED ?= $(shell date +%s)
+CHAOS_STEPS ?= 20000
+CHAOS_ROUNDS ?= 100
+
+chaos: ## A long walk of random deeds and faults on the simulated fleet
+	CHAOS_SEED=$(CHAOS_SEED) CHAOS_STEPS=$(CHAOS_STEPS) \
+		cargo test -p containarium-tests --test chaos_walk people -- --nocapture
+
+lab-chaos: packages build image ## The same on the real fleet, with kill -9 of a random daemon in each of CHAOS_ROUNDS
+	$(LAB) up
+	CHAOS_SEED=$(CHAOS_SEED) CHAOS_ROUNDS=$(CHAOS_ROUNDS) \
+		cargo run $(CARGO_PROFILE) -p containarium-tests --features lab --bin lab-chaos
 
 lab-test: packages build image
 	cargo test $(CARGO_PROFILE) -p containarium-tests --features lab --test lab -- --test-threads=1 --nocapture

@@ -22,6 +22,7 @@ use ipnet::Ipv4Net;
 use crate::{
     config::{Config, Defaults, Lifetimes, Limits, MOST_CONTAINERS, Overcommit, Timings},
     database::{DatabaseUrl, DatabaseUrlError},
+    faults::FaultPoints,
 };
 
 /// Coordinator of a containarium fleet: places containers on jump servers and keeps them so.
@@ -173,6 +174,7 @@ impl Args {
                 headroom_memory: self.headroom_memory,
                 headroom_disk: self.headroom_disk,
             },
+            faults: FaultPoints::default(),
             ha: self.ha.into_config(),
             limits: Limits::default(),
             timings: Timings { lifetimes_every: self.lifetimes_every, ..Timings::default() },

@@ -11,6 +11,8 @@ use ipnet::Ipv4Net;
 
 use crate::database::DatabaseUrl;
 
+use crate::faults::FaultPoints;
+
 /// Everything that `run` needs.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -34,6 +36,8 @@ pub struct Config {
     pub timings: Timings,
     /// How long containers may live and idle.
     pub lifetimes: Lifetimes,
+    /// Where a test looks in; empty otherwise.
+    pub faults: FaultPoints,
     /// How several coordinators on one Postgres get along.
     pub ha: Ha,
     /// What one caller may do at once, and in a second.

@@ -39,7 +39,7 @@ pub async fn run(
     let lock = StateLock::take(&config.state_dir)?;
     let file = || DatabaseUrl::sqlite(&config.state_dir.join("fleet.db"));
     let database = config.database.clone().unwrap_or_else(file);
-    let store = Store::open(&database).await?;
+    let store = Store::open(&database).await?.with_faults(config.faults.clone());
     let (listeners, address) = Listeners::bind(&config).await?;
     let told = Told::new(Arc::new(Standing::Starting));
     let serving = api::serve(&config, told.subscribe(), listeners, stop.clone());

@@ -9,9 +9,14 @@ impl Fleet {
     /// Repairs, from a thread of its own.
     #[must_use]
     pub fn repair_in_background(&self, user: &str) -> Background {
+        self.repair_request_in_background(user, &uuid::Uuid::new_v4().to_string())
+    }
+
+    /// The same under a request id that is given.
+    #[must_use]
+    pub fn repair_request_in_background(&self, user: &str, request: &str) -> Background {
         let mut client = self.client();
-        let request_id = uuid::Uuid::new_v4().to_string();
-        let request = v1::RepairContainerRequest { user: user.into(), request_id };
+        let request = v1::RepairContainerRequest { user: user.into(), request_id: request.into() };
         Background(self.caller.spawn(async move { follow(client.repair_container(request).await?.into_inner()).await }))
     }
 

@@ -15,12 +15,12 @@ mod snapshots;
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use containarium_agent::host::sim::SimHost;
-use containarium_coordinator::{Config, CoordinatorError, Defaults, Limits, Overcommit, Timings};
+use containarium_coordinator::{Config, CoordinatorError, Defaults, FaultPoints, Limits, Overcommit, Timings};
 use containarium_proto::{
     error::Refusal,
     pki::{CertsDir, GenerateOptions, generate},
@@ -34,6 +34,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{
     Status, Streaming,
     transport::{Channel, Endpoint},
+};
+
+use crate::invariants::{
+    history::FIRST_ROUND,
+    observer::{Observer, Points},
 };
 
 pub use images::{announcement, fingerprint};
@@ -85,9 +90,12 @@ pub struct Node {
 /// It never does.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
+    // Most looks ask the coordinator: fleets that run side by side must not spend their time on being asked.
+    let (mut pause, longest) = (Duration::from_millis(5), Duration::from_millis(80));
     while !holds() {
         assert!(started.elapsed() < PATIENCE, "never came true: {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(pause);
+        pause = (pause * 3 / 2).min(longest);
     }
 }
 
@@ -105,7 +113,7 @@ pub fn timings() -> Timings {
         retry_min: Duration::from_millis(30),
         retry_max: Duration::from_millis(200),
         offline_after: Duration::from_millis(500),
-        first_round: Duration::from_secs(5),
+        first_round: FIRST_ROUND,
         pending_after: Duration::from_secs(20),
         stream_limit: Duration::from_secs(120),
         image_patience: Duration::from_millis(100),
@@ -116,14 +124,26 @@ pub fn timings() -> Timings {
     }
 }
 
+fn default_hosts(count: u8) -> Vec<SimHost> {
+    (1..=count).map(|i| SimHost::new(format!("10.100.{i}.0/24").parse().unwrap())).collect()
+}
+
 /// A simulated fleet.
 #[derive(Debug)]
 pub struct Fleet {
     /// Its jump servers.
     pub nodes: Vec<Node>,
+    /// Whether what happens is judged too, and not only what is there at rest.
+    pub watched: bool,
+    /// What happens to it, if it is watched.
+    pub observer: Arc<Observer>,
+    /// Where its coordinator can be made to fail.
+    pub points: Arc<Points>,
     dir: tempfile::TempDir,
     address: SocketAddr,
     coordinator: Option<Process>,
+    /// To this coordinator, shared by all calls: a TLS handshake costs more than anything else here.
+    line: Mutex<Option<(SocketAddr, Channel)>>,
     /// Whether agents that start have a place for backups.
     pub has_store: bool,
     pub(crate) caller: Runtime,
@@ -138,7 +158,16 @@ impl Fleet {
     /// They do not come up.
     #[must_use]
     pub fn of(hosts: Vec<SimHost>) -> Self {
-        let mut fleet = Self::of_agents(hosts);
+        Self::led(Self::of_agents(hosts))
+    }
+
+    /// As [`Self::of`]; every commit, call and change of an instance is judged as it happens.
+    #[must_use]
+    pub fn watched(hosts: Vec<SimHost>) -> Self {
+        Self::led(Self::with_agents(hosts, true))
+    }
+
+    fn led(mut fleet: Self) -> Self {
         fleet.start_coordinator();
         for node in &fleet.nodes {
             fleet.add_node(&node.name, node.address);
@@ -155,6 +184,10 @@ impl Fleet {
 
     /// These hosts with their agents, and nobody who leads them.
     fn of_agents(hosts: Vec<SimHost>) -> Self {
+        Self::with_agents(hosts, false)
+    }
+
+    fn with_agents(hosts: Vec<SimHost>, watched: bool) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let names: Vec<String> = (1..=hosts.len()).map(|i| format!("jump-{i}")).collect();
         generate(&GenerateOptions {
@@ -176,11 +209,27 @@ impl Fleet {
             agent: None,
         };
         let caller = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        let nodes = names.into_iter().zip(hosts).map(node).collect();
-        let host_certificate_validity = Duration::from_secs(3600);
-        let coordinator = None;
-        let mut fleet =
-            Self { nodes, dir, address: nowhere, coordinator, has_store: true, caller, host_certificate_validity };
+        let nodes: Vec<Node> = names.into_iter().zip(hosts).map(node).collect();
+        let observer = Observer::new(dir.path().join("coordinator/fleet.db"));
+        if watched {
+            for node in &nodes {
+                observer.watch(&node.name, &node.host);
+            }
+        }
+        let points = Points::new(observer.clone());
+        let mut fleet = Self {
+            nodes,
+            watched,
+            observer,
+            points,
+            dir,
+            address: nowhere,
+            coordinator: None,
+            line: Mutex::default(),
+            has_store: true,
+            caller,
+            host_certificate_validity: Duration::from_secs(3600),
+        };
         for index in 0..fleet.nodes.len() {
             fleet.start_agent(index);
         }
@@ -190,7 +239,13 @@ impl Fleet {
     /// As [`Self::of`], with equal default hosts.
     #[must_use]
     pub fn of_nodes(count: u8) -> Self {
-        Self::of((1..=count).map(|i| SimHost::new(format!("10.100.{i}.0/24").parse().unwrap())).collect())
+        Self::of(default_hosts(count))
+    }
+
+    /// As [`Self::watched`], with equal default hosts.
+    #[must_use]
+    pub fn watched_nodes(count: u8) -> Self {
+        Self::watched(default_hosts(count))
     }
 
     /// The folder that all nodes share for backups.
@@ -277,6 +332,7 @@ impl Fleet {
             snapshot_hour: snapshots::HOUR,
             audit_retention: Duration::from_secs(90 * 86400),
             lifetimes: lifetimes::short(),
+            faults: if self.watched { FaultPoints::with(self.points.clone()) } else { FaultPoints::default() },
             ha: Default::default(),
             limits: UNLIMITED,
         }
@@ -312,7 +368,7 @@ impl Fleet {
     /// # Panics
     /// It does not start.
     pub fn lose_database(&mut self) {
-        self.coordinator = None;
+        self.kill_coordinator();
         std::fs::remove_dir_all(self.path("coordinator")).expect("the database is removed");
         self.start_coordinator();
         for node in &self.nodes {
@@ -324,22 +380,32 @@ impl Fleet {
     /// kill -9 of the coordinator.
     pub fn kill_coordinator(&mut self) {
         self.coordinator = None;
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// A new connection to the coordinator.
+    /// A client of this coordinator.
     ///
     /// # Panics
     /// The certificates were removed.
     #[must_use]
     pub fn client(&self) -> FleetClient<Channel> {
-        self.client_of(self.address)
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, channel) = match line.take() {
+            Some(held) if held.0 == self.address => line.insert(held),
+            Some(_) | None => line.insert((self.address, self.channel_to(self.address))),
+        };
+        FleetClient::new(channel.clone())
     }
 
     fn client_of(&self, address: SocketAddr) -> FleetClient<Channel> {
+        FleetClient::new(self.channel_to(address))
+    }
+
+    fn channel_to(&self, address: SocketAddr) -> Channel {
         let _inside = self.caller.enter();
         let tls = CertsDir::new(self.path("certs")).client_to_coordinator().expect("certificates");
         let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls).unwrap();
-        FleetClient::new(endpoint.connect_lazy())
+        endpoint.connect_lazy()
     }
 
     /// A create request with an id of its own.

@@ -1,5 +1,5 @@
-//! The invariant checker of the real lab (I1, I5, I6, I11): reads instances, volumes, reserved addresses and accounts
-//! from the nodes themselves and holds them against what the coordinator lists. It repairs nothing.
+//! The invariant checker of the real lab (I1, I4, I6, I11): reads instances, volumes, addresses, leases, names, accounts
+//! and homes from the nodes themselves and holds them against what the coordinator lists. It repairs nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,6 +53,16 @@ pub fn violations(lab: &Lab) -> Result<Vec<String>> {
         compare(&mut wrong, node, "reserved addresses", &here("ip"), &seen.addresses);
         compare(&mut wrong, node, "accounts", &users, &seen.accounts);
         compare(&mut wrong, node, "homes", &users, &seen.homes);
+        let all = |field: &str| listed.iter().map(|c| text(c, field)).collect::<BTreeSet<_>>();
+        compare(&mut wrong, node, "known names", &all("name"), &seen.names);
+        wrong.extend(seen.leases.difference(&here("ip")).map(|lease| format!("{node}: a lease of {lease} is left")));
+        for container in listed.iter().filter(|c| c["node"] == node) {
+            let stamp = (text(container, "id"), container["generation"].to_string());
+            let there = seen.stamps.get(&text(container, "name"));
+            if there.is_some_and(|there| *there != stamp) {
+                wrong.push(format!("{node}: {} is stamped {there:?}, listed as {stamp:?}", container["name"]));
+            }
+        }
         wrong.extend(seen.unstamped.iter().map(|name| format!("{node}: {name} has no stamp")));
     }
     Ok(wrong)
@@ -70,9 +80,14 @@ fn compare(wrong: &mut Vec<String>, node: &str, what: &str, want: &BTreeSet<Stri
 #[derive(Debug, Default)]
 struct Seen {
     instances: BTreeSet<String>,
+    /// Id and generation, by name.
+    stamps: BTreeMap<String, (String, String)>,
     unstamped: Vec<String>,
     volumes: BTreeSet<String>,
     addresses: BTreeSet<String>,
+    leases: BTreeSet<String>,
+    /// In /etc/hosts.
+    names: BTreeSet<String>,
     accounts: BTreeSet<String>,
     homes: BTreeSet<String>,
 }
@@ -83,8 +98,11 @@ impl Seen {
         let instances = lab.on(node, "incus query '/1.0/instances?recursion=1'")?.json()?;
         for instance in instances.as_array().context("instances")? {
             let name = instance["name"].as_str().context("name")?.to_owned();
-            if instance["config"]["user.containarium.id"].as_str().is_none() {
-                seen.unstamped.push(name.clone());
+            let stamp =
+                |key: &str| instance["config"][format!("user.containarium.{key}")].as_str().map(ToOwned::to_owned);
+            match (stamp("id"), stamp("generation")) {
+                (Some(id), Some(generation)) => drop(seen.stamps.insert(name.clone(), (id, generation))),
+                _ => seen.unstamped.push(name.clone()),
             }
             ensure!(instance["config"]["security.privileged"] != "true", "{node}: {name} is privileged");
             seen.addresses.insert(instance["devices"]["eth0"]["ipv4.address"].as_str().unwrap_or("none").to_owned());
@@ -106,6 +124,14 @@ impl Seen {
                 seen.accounts.insert(fields[0].to_owned());
             }
         }
+        let leases = lab.on(node, "incus query /1.0/networks/incusbr0/leases")?.json()?;
+        let leases = leases.as_array().context("leases")?.iter().filter(|lease| lease["type"] != "gateway");
+        // Each container has an address of version 6 too, which it makes itself.
+        let v4 = leases.filter_map(|lease| lease["address"].as_str()).filter(|address| address.contains('.'));
+        seen.leases = v4.map(ToOwned::to_owned).collect();
+        let hosts = lab.on(node, "cat /etc/hosts")?.ok()?.out;
+        let names = hosts.lines().filter_map(|line| line.split_whitespace().nth(1));
+        seen.names = names.filter(|name| name.ends_with("-container")).map(ToOwned::to_owned).collect();
         seen.homes = lab.on(node, "ls /home")?.ok()?.out.lines().map(ToOwned::to_owned).collect();
         Ok(seen)
     }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use containarium_agent::host::sim::{Fault, SimHost};
+use containarium_agent::host::sim::SimHost;
 use containarium_proto::{
     convert,
     error::Reason,
@@ -14,7 +14,7 @@ use containarium_proto::{
     v1::{self, Availability, Phase, PowerAction},
 };
 use containarium_tests::{
-    fleet::{Background, Fleet, eventually, refusal},
+    fleet::{Fleet, eventually, refusal},
     invariants::settle,
 };
 
@@ -22,12 +22,12 @@ const OTHER_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPsgqJhcX8Ui+7ZCtn
 
 fn slow_fleet(count: u8, latency: Duration) -> Fleet {
     let host = |i| SimHost::new(format!("10.100.{i}.0/24").parse().unwrap()).with_latency(latency);
-    Fleet::of((1..=count).map(host).collect())
+    Fleet::watched((1..=count).map(host).collect())
 }
 
 #[test]
 fn twelve_at_once_spread_evenly() {
-    let fleet = Fleet::of_nodes(3);
+    let fleet = Fleet::watched_nodes(3);
     let requests = (1..=12).map(|i| Fleet::request(&format!("user-{i}"))).collect();
     for outcome in fleet.create_all(requests) {
         assert_eq!(outcome.unwrap().container.unwrap().phase(), Phase::Running);
@@ -50,7 +50,7 @@ fn forty_racing_for_ten_places_get_exactly_ten() {
         disk: Bytes(2_000_000_000_000),
         disk_used: Bytes(1_000_000),
     };
-    let fleet = Fleet::of(vec![SimHost::new("10.100.1.0/24".parse().unwrap()).with_capacity(capacity)]);
+    let fleet = Fleet::watched(vec![SimHost::new("10.100.1.0/24".parse().unwrap()).with_capacity(capacity)]);
     let requests = (1..=40).map(|i| Fleet::request(&format!("user-{i}"))).collect();
     let (made, refused): (Vec<_>, Vec<_>) = fleet.create_all(requests).into_iter().partition(Result::is_ok);
     assert_eq!((made.len(), refused.len()), (10, 30));
@@ -62,86 +62,9 @@ fn forty_racing_for_ten_places_get_exactly_ten() {
     settle(&fleet);
 }
 
-/// The whole way of a create and a delete, the agent killed around each effect in turn.
-#[test]
-fn an_agent_killed_at_any_effect_loses_and_doubles_nothing() {
-    let mut cases = 0;
-    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::DiskFull] {
-        for k in 1.. {
-            let mut fleet = Fleet::of_nodes(1);
-            let host = fleet.nodes[0].host.clone();
-            host.plan_fault(fault(k));
-            let create = fleet.create_in_background(Fleet::request("alice"));
-            let reached =
-                restart_when_crashed(&mut fleet, &host, &|fleet| fleet.phase("alice") == Some(Phase::Running));
-            fleet.join(create).unwrap();
-            settle(&fleet);
-            assert_eq!(host.creates(), 1, "{:?}", fault(k));
-            fleet.delete("alice").unwrap();
-            settle(&fleet);
-            if !reached {
-                break;
-            }
-            cases += 1;
-        }
-    }
-    println!("{cases} cases");
-    // Clone, start, login, its stamp, the proxy account; each with three faults.
-    assert_eq!(cases, 3 * 5);
-}
-
-/// Runs `operation` on a running container of alice with the agent killed, or the disk full, around each effect in
-/// turn, and checks everything after each. Gives the number of cases.
-fn matrix(operation: impl Fn(&Fleet) -> Background, holds: impl Fn(&Fleet) -> bool) -> u32 {
-    let mut cases = 0;
-    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::DiskFull] {
-        for k in 1.. {
-            let mut fleet = Fleet::of_nodes(1);
-            fleet.create(Fleet::request("alice")).unwrap();
-            let host = fleet.nodes[0].host.clone();
-            host.plan_fault(fault(k));
-            let running = operation(&fleet);
-            let settled = |fleet: &Fleet| holds(fleet) && fleet.phase("alice") == Some(Phase::Running);
-            let reached = restart_when_crashed(&mut fleet, &host, &settled);
-            fleet.join(running).unwrap();
-            settle(&fleet);
-            assert!(holds(&fleet), "{:?}", fault(k));
-            if !reached {
-                break;
-            }
-            cases += 1;
-        }
-    }
-    cases
-}
-
-#[test]
-fn a_resize_survives_a_kill_at_any_effect() {
-    let resize = |fleet: &Fleet| {
-        let request = v1::ResizeContainerRequest { memory_bytes: Some(4 << 30), ..Fleet::resize_request("alice") };
-        fleet.resize_in_background(request)
-    };
-    let resized = |fleet: &Fleet| fleet.list()[0].spec.as_ref().unwrap().memory_bytes == 4 << 30;
-    let boots = |fleet: &Fleet| fleet.nodes[0].host.instances_now()["alice-container"].boots;
-    // One effect: the change of the instance.
-    assert_eq!(matrix(resize, |fleet| resized(fleet) && boots(fleet) == 1), 3);
-}
-
-#[test]
-fn a_change_of_keys_survives_a_kill_at_any_effect() {
-    let change = |fleet: &Fleet| {
-        let request =
-            v1::ChangeKeysRequest { add: vec![OTHER_KEY.into()], replace: true, ..Fleet::keys_request("alice") };
-        fleet.keys_in_background(request)
-    };
-    let changed = |fleet: &Fleet| fleet.list()[0].ssh_keys.iter().any(|key| key.comment == "other");
-    // The stamp of the order, the login, its stamp, the proxy account.
-    assert_eq!(matrix(change, changed), 3 * 4);
-}
-
 #[test]
 fn limits_change_without_a_restart_and_give_back_what_they_took() {
-    let fleet = Fleet::of_nodes(2);
+    let fleet = Fleet::watched_nodes(2);
     let home = fleet.create(Fleet::request("alice")).unwrap().container.unwrap();
     let resize = |cpu: Option<&str>, memory: Option<u64>, disk: Option<u64>| {
         let cpu = cpu.map(|cpu| convert::cpu_to_wire(&cpu.parse().unwrap()));
@@ -181,7 +104,7 @@ fn limits_change_without_a_restart_and_give_back_what_they_took() {
 
 #[test]
 fn keys_come_and_go_everywhere_but_the_last_one_only_by_force() {
-    let fleet = Fleet::of_nodes(2);
+    let fleet = Fleet::watched_nodes(2);
     fleet.create(Fleet::request("alice")).unwrap();
     let add = v1::ChangeKeysRequest { add: vec![OTHER_KEY.into()], ..Fleet::keys_request("alice") };
     let both = fleet.change_keys(add.clone()).unwrap().container.unwrap();
@@ -211,43 +134,9 @@ fn keys_come_and_go_everywhere_but_the_last_one_only_by_force() {
     settle(&fleet);
 }
 
-/// Restarts the agent if its host crashed; true if the planned fault happened before `done`.
-fn restart_when_crashed(fleet: &mut Fleet, host: &SimHost, done: &dyn Fn(&Fleet) -> bool) -> bool {
-    let mut restarted = false;
-    eventually("the create goes on", || {
-        if host.is_down() {
-            fleet.kill_agent(0);
-            restarted |= host.revive();
-            fleet.start_agent(0);
-        }
-        done(fleet)
-    });
-    restarted | host.revive()
-}
-
-#[test]
-fn a_coordinator_killed_anywhere_in_a_create_gives_the_same_container() {
-    for delay in [0u64, 2, 5, 10, 20, 40, 80, 120] {
-        let mut fleet = slow_fleet(2, Duration::from_millis(20));
-        let request = Fleet::request("alice");
-        let create = fleet.create_in_background(request.clone());
-        // A spread of moments, not a wait for something: whatever the moment, the outcome is the same.
-        std::thread::sleep(Duration::from_millis(delay));
-        fleet.kill_coordinator();
-        let first = fleet.join(create);
-        fleet.start_coordinator();
-        let again = fleet.create(request).unwrap().container.unwrap();
-        if let Ok(first) = first {
-            assert_eq!(first.container.unwrap().id, again.id);
-        }
-        settle(&fleet);
-        assert_eq!(fleet.nodes.iter().map(|node| node.host.creates()).sum::<u32>(), 1, "after {delay} ms");
-    }
-}
-
 #[test]
 fn a_node_that_goes_away_keeps_its_users_and_obeys_when_it_returns() {
-    let mut fleet = Fleet::of_nodes(2);
+    let mut fleet = Fleet::watched_nodes(2);
     let home = fleet.create(Fleet::request("alice")).unwrap().container.unwrap();
     fleet.create(Fleet::request("bob")).unwrap();
     let index = fleet.nodes.iter().position(|node| node.name == home.node).unwrap();
@@ -292,7 +181,7 @@ fn a_create_whose_node_dies_before_it_ran_goes_elsewhere() {
 
 #[test]
 fn power_does_what_it_says_once() {
-    let fleet = Fleet::of_nodes(1);
+    let fleet = Fleet::watched_nodes(1);
     fleet.create(Fleet::request("alice")).unwrap();
     let boots = || fleet.nodes[0].host.instances_now()["alice-container"].boots;
     fleet.power("alice", PowerAction::Start).unwrap();
@@ -309,7 +198,7 @@ fn power_does_what_it_says_once() {
 
 #[test]
 fn a_protected_machine_is_deleted_only_after_it_was_unprotected() {
-    let mut fleet = Fleet::of_nodes(1);
+    let mut fleet = Fleet::watched_nodes(1);
     assert_eq!(refusal(&fleet.protect("alice", true).unwrap_err()).reason, Reason::NotFound);
     fleet.create(Fleet::request("alice")).unwrap();
     assert!(fleet.protect("alice", true).unwrap().protected);
@@ -328,7 +217,7 @@ fn a_protected_machine_is_deleted_only_after_it_was_unprotected() {
 
 #[test]
 fn names_that_belong_to_a_node_or_a_user_are_refused() {
-    let fleet = Fleet::of_nodes(2);
+    let fleet = Fleet::watched_nodes(2);
     fleet.nodes[1].host.add_foreign_user("backupd");
     eventually("the name is refused fleet-wide", || {
         let mut request = Fleet::request("backupd");
@@ -343,7 +232,7 @@ fn names_that_belong_to_a_node_or_a_user_are_refused() {
 
 #[test]
 fn a_strangers_instance_is_left_alone_and_the_create_can_be_deleted() {
-    let fleet = Fleet::of_nodes(1);
+    let fleet = Fleet::watched_nodes(1);
     fleet.nodes[0].host.add_foreign_instance("alice-container");
     let failed = refusal(&fleet.create(Fleet::request("alice")).unwrap_err());
     assert_eq!(failed.reason, Reason::ContainerFailed);
@@ -354,7 +243,7 @@ fn a_strangers_instance_is_left_alone_and_the_create_can_be_deleted() {
 
 #[test]
 fn use_is_known_of_what_runs_on_the_nodes_that_answer() {
-    let mut fleet = Fleet::of_nodes(2);
+    let mut fleet = Fleet::watched_nodes(2);
     for user in ["alice", "bob", "carol"] {
         fleet.create(Fleet::request(user)).unwrap();
     }
@@ -375,7 +264,7 @@ fn use_is_known_of_what_runs_on_the_nodes_that_answer() {
 
 #[test]
 fn a_create_whose_machine_is_stopped_meanwhile_ends_and_says_so() {
-    let fleet = Fleet::of_nodes(1);
+    let fleet = Fleet::watched_nodes(1);
     fleet.nodes[0].host.set_ssh_answers(false);
     let create = fleet.create_in_background(Fleet::request("alice"));
     eventually("it boots", || fleet.nodes[0].host.instances_now().contains_key("alice-container"));

@@ -2,18 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-
-use containarium_agent::host::{
-    Instance, Power,
-    sim::{Fault, SimHost},
-};
+use containarium_agent::host::{Instance, Power, sim::SimHost};
 use containarium_proto::{
     error::Reason,
     v1::{self, Phase, PowerAction},
 };
 use containarium_tests::{
-    fleet::{Fleet, eventually, refusal},
+    fleet::{Fleet, refusal},
     invariants::settle,
 };
 
@@ -144,53 +139,4 @@ fn an_instance_without_our_helper_fails_for_good_until_it_has_it_and_is_repaired
     fleet.repair("alice").unwrap();
     settle(&fleet);
     assert_eq!(host.instances_now()[NAME].data, "precious");
-}
-
-/// Adopts `name` for alice with the agent killed, or the disk full, around each effect in turn; gives the cases.
-fn matrix(name: &str, arrange: impl Fn(&mut Instance), phase: Phase) -> BTreeMap<&'static str, u32> {
-    let mut cases = BTreeMap::new();
-    for (kind, fault) in
-        [("before", Fault::CrashBefore as fn(u32) -> Fault), ("after", Fault::CrashAfter), ("full", Fault::DiskFull)]
-    {
-        for k in 1.. {
-            let (mut fleet, host) = with_foreign(name);
-            host.tamper(name, &arrange);
-            host.add_foreign_instance("stranger");
-            let stranger = host.instances_now()["stranger"].clone();
-            host.plan_fault(fault(k));
-            let adoption = fleet.adopt_in_background(Fleet::adopt_request(name, "alice"));
-            let mut reached = false;
-            eventually("the adoption goes on", || {
-                if host.is_down() {
-                    fleet.kill_agent(0);
-                    reached |= host.revive();
-                    fleet.start_agent(0);
-                }
-                fleet.phase("alice") == Some(phase) && fleet.nodes[0].host.accounts_now().contains_key("alice")
-            });
-            reached |= host.revive();
-            fleet.join(adoption).unwrap();
-            settle(&fleet);
-            let there = host.instances_now();
-            assert_eq!((there[NAME].data.as_str(), there.len()), ("precious", 2), "{:?}", fault(k));
-            assert_eq!((&there["stranger"], host.creates()), (&stranger, 0), "{:?}", fault(k));
-            if !reached {
-                break;
-            }
-            *cases.entry(kind).or_insert(0) += 1;
-        }
-    }
-    cases
-}
-
-#[test]
-fn an_adoption_of_what_runs_survives_a_kill_at_any_effect() {
-    // Taking it over, the login, its stamp, the proxy account.
-    assert_eq!(matrix(NAME, |_| (), Phase::Running), BTreeMap::from([("before", 4), ("after", 4), ("full", 4)]));
-}
-
-#[test]
-fn an_adoption_of_what_is_stopped_survives_a_kill_at_any_effect() {
-    // The new name, taking it over, the proxy account.
-    assert_eq!(matrix("old", stop, Phase::Stopped), BTreeMap::from([("before", 3), ("after", 3), ("full", 3)]));
 }

@@ -2,12 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-
-use containarium_agent::host::{
-    Instance, Power,
-    sim::{Fault, SimHost},
-};
+use containarium_agent::host::{Instance, Power, sim::SimHost};
 use containarium_proto::{
     error::Reason,
     v1::{self, Phase, PowerAction},
@@ -177,50 +172,4 @@ fn a_repair_that_cannot_be_is_refused_and_one_of_nothing_changes_nothing() {
     assert_eq!(refusal(&fleet.repair("alice").unwrap_err()).reason, Reason::NodeUnavailable);
     fleet.start_agent(0);
     settle(&fleet);
-}
-
-/// Restarts the agent if its host crashed; true if the planned fault happened before `done`.
-fn restart_when_crashed(fleet: &mut Fleet, host: &SimHost, done: &dyn Fn(&Fleet) -> bool) -> bool {
-    let mut restarted = false;
-    eventually("it goes on", || {
-        if host.is_down() {
-            fleet.kill_agent(0);
-            restarted |= host.revive();
-            fleet.start_agent(0);
-        }
-        done(fleet)
-    });
-    restarted | host.revive()
-}
-
-#[test]
-fn a_repair_survives_a_kill_at_any_effect() {
-    let mut cases = BTreeMap::new();
-    for (name, fault) in
-        [("before", Fault::CrashBefore as fn(u32) -> Fault), ("after", Fault::CrashAfter), ("full", Fault::DiskFull)]
-    {
-        for k in 1.. {
-            let (mut fleet, host) = alice();
-            let ordered = host.shape(NAME).unwrap();
-            host.tamper(NAME, |instance| {
-                set("limits.memory", "1")(instance);
-                set_device("gpu0", "type", "gpu")(instance);
-                instance.power = Power::Stopped;
-            });
-            until_drifted(&fleet, "gpu0");
-            host.plan_fault(fault(k));
-            let repair = fleet.repair_in_background("alice");
-            let done = |fleet: &Fleet| fleet.phase("alice") == Some(Phase::Running);
-            let reached = restart_when_crashed(&mut fleet, &host, &done);
-            fleet.join(repair).unwrap();
-            settle(&fleet);
-            assert_eq!(host.shape(NAME).unwrap(), ordered, "{:?}", fault(k));
-            if !reached {
-                break;
-            }
-            *cases.entry(name).or_insert(0) += 1;
-        }
-    }
-    // Writing back, starting.
-    assert_eq!(cases, BTreeMap::from([("before", 2), ("after", 2), ("full", 2)]));
 }

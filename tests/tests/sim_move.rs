@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use containarium_agent::host::sim::{Fault, SimHost};
+use containarium_agent::host::sim::SimHost;
 use containarium_proto::{
     error::Reason,
     v1::{self, Availability, Phase, PowerAction},
 };
 use containarium_tests::{
-    fleet::{Background, Fleet, eventually, refusal},
+    fleet::{Fleet, eventually, refusal},
     invariants::settle,
 };
 
@@ -17,7 +17,7 @@ const OTHER_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPsgqJhcX8Ui+7ZCtn
 
 /// Alice on jump-1 with data, and an empty jump-2.
 fn alice_at_home() -> Fleet {
-    let fleet = Fleet::of_nodes(2);
+    let fleet = Fleet::watched_nodes(2);
     fleet.create(v1::CreateContainerRequest { node: "jump-1".into(), ..Fleet::request("alice") }).unwrap();
     assert!(fleet.nodes[0].host.write(NAME, "precious"));
     fleet
@@ -147,91 +147,9 @@ fn a_deletion_takes_every_copy() {
     assert!(fleet.nodes.iter().all(|node| node.host.instances_now().is_empty()));
 }
 
-/// Runs a move with one agent killed, or its disk full, around each of its effects in turn. Gives the number of cases.
-fn matrix(index: usize) -> u32 {
-    let mut cases = 0;
-    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::DiskFull] {
-        for k in 1.. {
-            let mut fleet = alice_at_home();
-            let host = fleet.nodes[index].host.clone();
-            host.plan_fault(fault(k));
-            let moving = fleet.move_in_background(Fleet::move_request("alice"));
-            let reached = follow_with_restarts(&mut fleet, index, fault(k), moving);
-            settled_with_data(&fleet);
-            if !reached {
-                break;
-            }
-            cases += 1;
-        }
-    }
-    cases
-}
-
-fn follow_with_restarts(fleet: &mut Fleet, index: usize, fault: Fault, moving: Background) -> bool {
-    let host = fleet.nodes[index].host.clone();
-    let mut happened = false;
-    eventually(&format!("the move ends, {fault:?}"), || {
-        if host.is_down() {
-            fleet.kill_agent(index);
-            happened |= host.revive();
-            fleet.start_agent(index);
-        }
-        moving.is_finished() && !host.is_down()
-    });
-    let outcome = fleet.join(moving);
-    let home = fleet.list()[0].node.clone();
-    // Whoever waited was told the truth.
-    assert_eq!(outcome.is_ok(), home == "jump-2", "{fault:?}: {outcome:?}, home is {home}");
-    happened | host.revive()
-}
-
-#[test]
-fn a_source_killed_at_any_effect_of_a_move_loses_and_doubles_nothing() {
-    let cases = matrix(0);
-    println!("{cases} cases");
-    // Three offers, the stamp of the order to stop, the stop, the deletion; the account.
-    assert_eq!(cases, 3 * 7);
-}
-
-#[test]
-fn a_target_killed_at_any_effect_of_a_move_loses_and_doubles_nothing() {
-    let cases = matrix(1);
-    println!("{cases} cases");
-    // Three passes, each with its stamp, two stamps of orders between; the last order, start, login and its stamp, the
-    // clearing of traces; the account.
-    assert_eq!(cases, 3 * 14);
-}
-
-#[test]
-fn a_coordinator_killed_anywhere_in_a_move_brings_it_to_one_end() {
-    for delay in (0..400).step_by(40) {
-        let mut fleet = alice_at_home();
-        for index in 0..2 {
-            fleet.kill_agent(index);
-            let slow = fleet.nodes[index].host.clone().with_latency(std::time::Duration::from_millis(15));
-            fleet.nodes[index].host = slow;
-            fleet.start_agent(index);
-        }
-        for name in ["jump-1", "jump-2"] {
-            fleet.until_node(name, Availability::Online);
-        }
-        let request = Fleet::move_request("alice");
-        let moving = fleet.move_in_background(request.clone());
-        // A spread of moments, not a wait for something: whatever the moment, the outcome is the same.
-        std::thread::sleep(std::time::Duration::from_millis(delay));
-        fleet.kill_coordinator();
-        drop(fleet.join(moving));
-        fleet.start_coordinator();
-        let again = v1::MoveContainerRequest { to: "jump-2".into(), ..request };
-        fleet.join(fleet.move_in_background(again)).unwrap();
-        assert_eq!(fleet.list()[0].node, "jump-2", "after {delay} ms");
-        settled_with_data(&fleet);
-    }
-}
-
 #[test]
 fn a_drain_empties_a_node_a_few_at_a_time_and_outlives_its_coordinator() {
-    let mut fleet = Fleet::of_nodes(3);
+    let mut fleet = Fleet::watched_nodes(3);
     for i in 1..=9 {
         let node = if i <= 6 { "jump-1" } else { "jump-2" };
         fleet.create(v1::CreateContainerRequest { node: node.into(), ..Fleet::request(&format!("user-{i}")) }).unwrap();
@@ -265,7 +183,7 @@ fn a_drain_empties_a_node_a_few_at_a_time_and_outlives_its_coordinator() {
 
 #[test]
 fn a_drain_with_nowhere_to_go_says_so_and_goes_on_when_there_is() {
-    let fleet = Fleet::of_nodes(2);
+    let fleet = Fleet::watched_nodes(2);
     fleet.create(v1::CreateContainerRequest { node: "jump-1".into(), ..Fleet::request("alice") }).unwrap();
     fleet.set_policy("jump-2", v1::Policy::Cordoned);
     let drain = fleet.drain_in_background("jump-1", 0);
@@ -280,7 +198,7 @@ fn a_drain_with_nowhere_to_go_says_so_and_goes_on_when_there_is() {
 
 #[test]
 fn a_move_and_a_drain_obey_labels() {
-    let fleet = Fleet::of_nodes(3);
+    let fleet = Fleet::watched_nodes(3);
     fleet.label_node("jump-1", &[("gpu", "true")]);
     let gpu = [("gpu".to_owned(), "true".to_owned())].into();
     fleet.create(v1::CreateContainerRequest { labels: gpu, ..Fleet::request("alice") }).unwrap();

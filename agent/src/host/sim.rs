@@ -11,6 +11,7 @@ mod inspect;
 mod instance;
 mod people;
 mod snapshots;
+mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,6 +37,7 @@ pub use fault::Fault;
 pub use identity::SimSshd;
 pub use instance::{SimInstance, image_fingerprint};
 pub use snapshots::SimSnapshot;
+pub use watch::Change;
 
 use fault::Faults;
 use instance::{foreign, made, place, stamp};
@@ -64,6 +66,7 @@ struct Memory {
     uuids: u32,
     helper_missing: bool,
     activity: BTreeMap<String, Activity>,
+    watcher: watch::Watcher,
     /// Storage that goes back only to the newest snapshot.
     newest_only: bool,
     /// Snapshots that were ever made by the agent.
@@ -105,6 +108,7 @@ impl SimHost {
             uuids: 0,
             helper_missing: false,
             activity: BTreeMap::new(),
+            watcher: watch::Watcher::default(),
             newest_only: false,
             snapshots_made: 0,
             guard: guard::Guard::default(),
@@ -141,7 +145,7 @@ impl SimHost {
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
         }
-        let outcome = self.faults.around(|| change(&mut self.memory()));
+        let outcome = self.faults.around(|| watch::told(&mut self.memory(), true, change));
         match outcome {
             Some(result) => result,
             None => std::future::pending().await,

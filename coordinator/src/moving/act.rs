@@ -189,6 +189,8 @@ async fn switch(tx: &mut WriteTx, row: &MoveRow, target: Option<&Held>) -> Resul
         generation: placement.generation.next(),
         access_revision: tx.bump_access().await?,
         ever_ran: true,
+        // Asked again because the answer was lost, it is done; without this it would move back.
+        change_request: Some(row.request),
         ..placement.clone()
     };
     tx.change_order(&home).await?;

@@ -20,9 +20,6 @@ use crate::{
     store::{EventKind, Held, NodeRow, Policy, StoreError},
 };
 
-/// A container that no node takes is asked for again after this: others are deleted, nodes come back.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
-
 /// What earlier looks found; only so that nothing is said or asked too often.
 #[derive(Debug, Default)]
 pub(super) struct Drains {
@@ -55,14 +52,15 @@ async fn drain(reign: &Reign, node: &NodeRow, drains: &mut Drains) -> Result<(),
         tx.commit().await?;
         reign.wake_streams();
     }
-    for container in choose(&rows, node, &reign.sights(), drains) {
+    for container in choose(&rows, node, &reign.sights(), (drains, reign.config.timings.retry_max)) {
         start(reign, &node.name, container, drains).await?;
     }
     Ok(())
 }
 
-/// Who leaves next: as many as may at a time, less those under way.
-fn choose(rows: &[Held], node: &NodeRow, sights: &Sights, drains: &Drains) -> Vec<ContainerId> {
+/// Who leaves next: as many as may at a time, less those under way. A container that no node takes is asked for again
+/// after `patience`, as others are deleted and nodes come back.
+fn choose(rows: &[Held], node: &NodeRow, sights: &Sights, (drains, patience): (&Drains, Duration)) -> Vec<ContainerId> {
     let leaving = |held: &&Held| held.moving.as_ref().is_some_and(|moving| moving.source == node.name);
     let free = node.drain_parallel.saturating_sub(rows.iter().filter(leaving).count());
     let ready = |held: &&Held| {
@@ -72,7 +70,7 @@ fn choose(rows: &[Held], node: &NodeRow, sights: &Sights, drains: &Drains) -> Ve
         );
         held.placement.is_home() && held.moving.is_none() && settled
     };
-    let stuck = |id: &ContainerId| drains.stuck.get(id).is_some_and(|(at, _)| at.elapsed() < ASK_AGAIN);
+    let stuck = |id: &ContainerId| drains.stuck.get(id).is_some_and(|(at, _)| at.elapsed() < patience);
     let next = rows.iter().filter(ready).map(|held| held.placement.container);
     next.filter(|id| !stuck(id)).take(free).collect()
 }

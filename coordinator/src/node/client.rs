@@ -35,8 +35,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::plan::Lacking;
-use crate::{config::Timings, reign::Reign};
+use super::{line::Line, plan::Lacking};
+use crate::{config::Timings, faults::FaultPoints, reign::Reign};
 
 /// 750 users with 64 long keys each are under 50 MB; tonic's own 4 MB are not enough.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -108,14 +108,15 @@ pub(crate) struct AgentClient {
     certs: CertsDir,
     sender: Sender,
     pub(super) timings: Timings,
+    faults: FaultPoints,
     channel: Mutex<Option<Channel>>,
 }
 
 impl AgentClient {
     pub(crate) fn new(node: NodeName, address: String, reign: &Reign) -> Self {
         let certs = CertsDir::new(&reign.config.certs_dir);
-        let (sender, timings) = (reign.sender(), reign.config.timings);
-        Self { node, address, certs, sender, timings, channel: Mutex::default() }
+        let (sender, timings, faults) = (reign.sender(), reign.config.timings, reign.config.faults.clone());
+        Self { node, address, certs, sender, timings, faults, channel: Mutex::default() }
     }
 
     /// The next call dials anew, with certificates read anew: they may have been renewed meanwhile.
@@ -127,13 +128,14 @@ impl AgentClient {
         convert::sender_to_wire(self.sender)
     }
 
-    pub(super) fn wire(&self) -> Result<Wire<Channel>, CallError> {
+    pub(super) fn wire(&self) -> Result<Wire<Line>, CallError> {
         let mut held = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = match held.as_ref() {
             Some(channel) => channel.clone(),
             None => held.insert(self.dial()?).clone(),
         };
-        let wire = Wire::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let line = Line::new(channel, &self.node, &self.faults);
+        let wire = Wire::new(line).max_decoding_message_size(MAX_MESSAGE_BYTES);
         Ok(wire.max_encoding_message_size(MAX_MESSAGE_BYTES))
     }
 

@@ -14,6 +14,7 @@ mod accounts;
 mod audit;
 mod client;
 mod identities;
+mod line;
 pub(crate) mod live;
 mod observe;
 mod orders;

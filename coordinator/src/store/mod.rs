@@ -41,6 +41,8 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, watch};
 
+use crate::faults::FaultPoints;
+
 pub(crate) use audit::{AuditQuery, AuditRow};
 pub(crate) use authorities::{AuthorityRow, AuthorityState};
 pub use backup::BackupError;
@@ -131,9 +133,14 @@ pub(crate) struct Store {
     /// Writers wait here in order: SQLite's own waiting is polling with sleeps of up to 100 ms.
     turn: Arc<Mutex<()>>,
     commits: watch::Sender<u64>,
+    faults: FaultPoints,
 }
 
 impl Store {
+    /// The same, watched by a test.
+    pub(crate) fn with_faults(self, faults: FaultPoints) -> Self {
+        Self { faults, ..self }
+    }
     /// For reading outside any transaction.
     pub(crate) async fn reader(&self) -> Result<Reader<sqlx::pool::PoolConnection<sqlx::Any>>, StoreError> {
         self.pool.acquire().await.map(Reader::new).map_err(failed("getting a connection"))

@@ -11,7 +11,7 @@ use sqlx::{
 use tokio::sync::watch;
 
 use super::{Store, StoreError, failed, migrator};
-use crate::database::DatabaseUrl;
+use crate::{database::DatabaseUrl, faults::FaultPoints};
 
 /// One writer, a heartbeat and a few readers; SQLite runs each connection on a thread of its own.
 const MAX_CONNECTIONS: u32 = 8;
@@ -48,7 +48,7 @@ impl Store {
     }
 
     fn of(pool: AnyPool) -> Self {
-        Self { pool, turn: Arc::default(), commits: watch::Sender::new(0) }
+        Self { pool, turn: Arc::default(), commits: watch::Sender::new(0), faults: FaultPoints::default() }
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use uuid::Uuid;
 
 use super::{Fence, Reader, Store, StoreError, failed, rows::text};
+use crate::faults::Moment;
 
 /// A commit is one sync of a disk. One that takes longer has probably no other end any more.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
@@ -84,6 +85,7 @@ impl WriteTx {
     /// All of it, durably; or, with an error other than [`StoreError::Unknown`], nothing of it.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         let Self { tx, _turn, commits, store, fence, mark } = self;
+        store.faults.pass(Moment::Committing).await;
         let committed = tokio::time::timeout(COMMIT_PATIENCE, tx.commit()).await;
         if let Err(lost) = committed.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
             tracing::warn!(error = &lost as &dyn std::error::Error, "a commit was not answered, asking about it");
@@ -93,6 +95,7 @@ impl WriteTx {
                 None => return Err(StoreError::Unknown(lost)),
             }
         }
+        store.faults.pass(Moment::Committed).await;
         commits.send_modify(|count| *count = count.wrapping_add(1));
         Ok(())
     }

@@ -229,6 +229,7 @@ pub(crate) fn config(dir: &Path) -> Config {
             host_certificate_validity: Duration::from_secs(3600),
         },
         lifetimes: Lifetimes::default(),
+        faults: containarium_coordinator::FaultPoints::default(),
         ha: Default::default(),
         limits: containarium_coordinator::Limits { per_second: 100_000, burst: 100_000, at_once: 10_000 },
         snapshot_hour: Duration::from_secs(3600),

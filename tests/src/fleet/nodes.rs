@@ -1,7 +1,10 @@
 //! What scenarios ask of and about nodes.
 
-use containarium_proto::v1;
-use tonic::Status;
+use containarium_proto::{
+    pki::CertsDir,
+    v1::{self, agent_client::AgentClient},
+};
+use tonic::{Status, transport::Endpoint};
 
 use super::Fleet;
 
@@ -15,6 +18,27 @@ impl Fleet {
         let mut client = self.client();
         let answer = self.caller.block_on(client.list_nodes(v1::ListNodesRequest {}));
         answer.expect("the nodes are listed").into_inner().nodes
+    }
+
+    /// Orders an agent something that no coordinator has asked for, with a coordinator's certificate.
+    ///
+    /// # Panics
+    /// It does not obey.
+    pub fn order_behind_its_back(&self, index: usize, order: v1::ApplyRequest) {
+        let node = &self.nodes[index];
+        let name = node.name.parse().expect("a node's name");
+        let _inside = self.caller.enter();
+        let tls = CertsDir::new(self.path("certs")).coordinator_to_agent(&name).expect("certificates");
+        let endpoint = Endpoint::from_shared(format!("https://{}", node.address)).expect("an address");
+        let channel = endpoint.tls_config(tls).expect("certificates").connect_lazy();
+        self.caller.block_on(AgentClient::new(channel).apply(order)).expect("it obeys");
+    }
+
+    /// The operator's word on a node. False: nobody heard it.
+    pub fn try_policy(&self, name: &str, policy: v1::Policy) -> bool {
+        let mut client = self.client();
+        let request = v1::SetNodePolicyRequest { name: name.into(), policy: policy.into() };
+        self.caller.block_on(client.set_node_policy(request)).is_ok()
     }
 
     /// Changes a node's own settings and labels.

@@ -10,6 +10,7 @@ use containarium_proto::{
 use super::{
     Fault, SimHost, SimInstance, image_fingerprint,
     instance::{NETWORK, POOL},
+    watch::{self, Change, Watcher},
 };
 use crate::host::{
     Activity, Instance, Power,
@@ -20,6 +21,11 @@ impl SimHost {
     /// Fails at an effect from now on; counting starts at 1 again.
     pub fn plan_fault(&self, fault: Fault) {
         self.faults.plan(fault);
+    }
+
+    /// Tells of every change of an instance from now on, in order, while nothing else can change.
+    pub fn watch(&self, tell: impl Fn(Change) + Send + Sync + 'static) {
+        self.memory().watcher = Watcher::new(tell);
     }
 
     /// Fails at a certificate from now on, counted apart from all else; counting starts at 1 again.
@@ -58,9 +64,10 @@ impl SimHost {
 
     /// The user stores something in a running container. False if there is none.
     pub fn write(&self, name: &str, data: &str) -> bool {
-        let mut memory = self.memory();
-        let running = memory.instances.get_mut(name).filter(|instance| instance.seen.power == Power::Running);
-        running.map(|instance| data.clone_into(&mut instance.data)).is_some()
+        watch::told(&mut self.memory(), false, |memory| {
+            let running = memory.instances.get_mut(name).filter(|instance| instance.seen.power == Power::Running);
+            running.map(|instance| data.clone_into(&mut instance.data)).is_some()
+        })
     }
 
     /// An instance gets so large that an export of it takes this many bytes more.
@@ -82,7 +89,7 @@ impl SimHost {
 
     /// Somebody destroys an instance behind the agent's back.
     pub fn lose(&self, name: &str) {
-        self.memory().instances.remove(name);
+        watch::told(&mut self.memory(), false, |memory| drop(memory.instances.remove(name)));
     }
 
     /// Puts a stranger's running instance there; gives its id.
@@ -104,7 +111,8 @@ impl SimHost {
             profiles: Vec::new(),
         };
         let seen = Instance { name: name.to_owned(), power: Power::Running, stamp: None, shape, unclaimed };
-        memory.instances.insert(name.to_owned(), SimInstance { boots: 1, ..SimInstance::new(seen, String::new()) });
+        let stranger = SimInstance { boots: 1, ..SimInstance::new(seen, String::new()) };
+        watch::told(&mut memory, false, |memory| drop(memory.instances.insert(name.to_owned(), stranger)));
         uuid
     }
 
@@ -113,8 +121,19 @@ impl SimHost {
     /// # Panics
     /// There is none of that name.
     pub fn tamper(&self, name: &str, change: impl FnOnce(&mut Instance)) {
-        let mut memory = self.memory();
-        change(&mut memory.instances.get_mut(name).expect("an instance to change").seen);
+        watch::told(&mut self.memory(), false, |memory| {
+            change(&mut memory.instances.get_mut(name).expect("an instance to change").seen);
+        });
+    }
+
+    /// The same of an instance with a stamp, if there is one of that name.
+    pub fn tamper_with_ours(&self, name: &str, change: impl FnOnce(&mut Instance)) {
+        watch::told(&mut self.memory(), false, |memory| {
+            let ours = memory.instances.get_mut(name).filter(|instance| instance.seen.stamp.is_some());
+            if let Some(instance) = ours {
+                change(&mut instance.seen);
+            }
+        });
     }
 
     /// What an instance is now, in the words of the host.
