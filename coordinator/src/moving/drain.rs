@@ -43,7 +43,12 @@ async fn look(reign: &Reign, drains: &mut Drains) -> Result<(), StoreError> {
 }
 
 async fn drain(reign: &Reign, node: &NodeRow, drains: &mut Drains) -> Result<(), StoreError> {
-    let rows = reign.store.reader().await?.on_node(&node.name).await?;
+    let mut reader = reign.store.reader().await?;
+    let (rows, moves) = (reader.on_node(&node.name).await?, reader.moves().await?);
+    drop(reader);
+    // One whose copy here is gone already is under way until the move itself has ended.
+    let under_way = moves.iter().filter(|row| row.source == node.name).count();
+    let free = node.drain_parallel.saturating_sub(under_way);
     if !rows.is_empty() {
         drains.unfinished.insert(node.name.clone());
     } else if drains.unfinished.remove(&node.name) {
@@ -52,17 +57,15 @@ async fn drain(reign: &Reign, node: &NodeRow, drains: &mut Drains) -> Result<(),
         tx.commit().await?;
         reign.wake_streams();
     }
-    for container in choose(&rows, node, &reign.sights(), (drains, reign.config.timings.retry_max)) {
+    for container in choose(&rows, free, &reign.sights(), (drains, reign.config.timings.retry_max)) {
         start(reign, &node.name, container, drains).await?;
     }
     Ok(())
 }
 
-/// Who leaves next: as many as may at a time, less those under way. A container that no node takes is asked for again
+/// Who leaves next: at most `free`. A container that no node takes is asked for again
 /// after `patience`, as others are deleted and nodes come back.
-fn choose(rows: &[Held], node: &NodeRow, sights: &Sights, (drains, patience): (&Drains, Duration)) -> Vec<ContainerId> {
-    let leaving = |held: &&Held| held.moving.as_ref().is_some_and(|moving| moving.source == node.name);
-    let free = node.drain_parallel.saturating_sub(rows.iter().filter(leaving).count());
+fn choose(rows: &[Held], free: usize, sights: &Sights, (drains, patience): (&Drains, Duration)) -> Vec<ContainerId> {
     let ready = |held: &&Held| {
         let settled = matches!(
             (live::observed(held, sights), held.placement.desired),
