@@ -41,7 +41,7 @@ impl LinuxHost {
             return Err(HostError::transient("fail2ban does not run"));
         }
         let (code, out, err) = self.fail2ban(&["set", JAIL, "unbanip", &address.to_string()]).await?;
-        match (code, out.as_str()) {
+        match (code, out.trim()) {
             (0, count) => Ok(count != "0"),
             (code, out) => Err(HostError::transient(format!("fail2ban-client: exit {code}: {out} {err}"))),
         }
