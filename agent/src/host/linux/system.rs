@@ -19,14 +19,7 @@ pub(super) async fn run(program: &str, arguments: &[&str], limit: Duration) -> R
 
 /// What a tool prints on standard output, whatever its exit code.
 pub(super) async fn output_of(program: &str, arguments: &[&str], limit: Duration) -> Result<String, HostError> {
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").kill_on_drop(true);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let output = tokio::time::timeout(limit, command.output())
-        .await
-        .map_err(|_| HostError::transient(format!("{program}: not finished after {limit:?}")))?
-        .map_err(|error| HostError::transient(format!("{program} cannot be run: {error}")))?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    output(program, arguments, limit).await.map(|(_, printed, _)| printed)
 }
 
 /// Runs a tool to its end: exit code (-1: by a signal) and what it said on standard error.
