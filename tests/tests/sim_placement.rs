@@ -236,13 +236,15 @@ fn a_create_for_a_full_node_is_refused_with_its_reason_and_changes_nothing() {
         ..Fleet::request(user)
     };
     fleet.create(on("alice", 940)).unwrap();
-    let before = (fleet.list(), fleet.node("jump-1"), fleet.events("").len());
+    // Not those of nodes: a slow machine adds one that was silent for a moment.
+    let events = || fleet.events("").into_iter().filter(|e| !e.kind.starts_with("node.")).count();
+    let before = (fleet.list(), fleet.node("jump-1"), events());
     let refused = refusal(&fleet.create(on("bob", 20)).unwrap_err());
     assert_eq!(refused.reason, Reason::NoCapacity);
     assert_eq!(refused.message, "jump-1 has no room: disk needs 20GB, 10GB free of 950GB");
     assert!(refused.hint.unwrap().contains("--node"));
     let after = fleet.node("jump-1");
-    assert_eq!((fleet.list(), fleet.events("").len()), (before.0, before.2));
+    assert_eq!((fleet.list(), events()), (before.0, before.2));
     assert_eq!((after.loads, after.containers), (before.1.loads, before.1.containers));
     settle(&fleet);
     assert_eq!(fleet.create(Fleet::request("bob")).unwrap().container.unwrap().node, "jump-2");
@@ -303,13 +305,14 @@ fn what_a_node_does_differently_is_kept_shown_and_taken_back() {
         ..Default::default()
     };
     fleet.configure_node(change(own)).unwrap();
-    let events = fleet.events("jump-1");
-    assert_eq!(
-        (events[0].kind.as_str(), events[0].message.as_str()),
-        ("node.settings", "overcommit-cpu 1, headroom-memory 62GiB")
-    );
+    // A slow machine may add a node that was silent for a moment, so only these are counted.
+    let changes = |fleet: &Fleet| -> Vec<String> {
+        let events = fleet.events("jump-1").into_iter();
+        events.filter(|e| e.kind == "node.settings").map(|e| e.message).collect()
+    };
+    assert_eq!(changes(&fleet), ["overcommit-cpu 1, headroom-memory 62GiB"]);
     fleet.configure_node(change(own)).unwrap();
-    assert_eq!(fleet.events("jump-1").len(), events.len(), "the same again is no change");
+    assert_eq!(changes(&fleet).len(), 1, "the same again is no change");
     fleet.kill_coordinator();
     fleet.start_coordinator();
     fleet.until_node("jump-1", Availability::Online);
