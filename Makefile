@@ -24,7 +24,7 @@ test: packages check unit lab-test ## Everything: formatting, lints, unit, simul
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
-	shellcheck -x deploy/demo deploy/packages/install deploy/image/bake deploy/lab/lab .ci/run
+	shellcheck -x deploy/demo deploy/packages/install deploy/image/bake deploy/lab/lab deploy/lab/lib/store-run .ci/run
 
 unit:
 	cargo test --workspace
@@ -38,13 +38,16 @@ chaos: ## A long walk of random deeds and faults on the simulated fleet
 	CHAOS_SEED=$(CHAOS_SEED) CHAOS_STEPS=$(CHAOS_STEPS) \
 		cargo test -p containarium-tests --test chaos_walk people -- --nocapture
 
-lab-chaos: packages build image ## The same on the real fleet, with kill -9 of a random daemon in each of CHAOS_ROUNDS
-	$(LAB) up
+lab-chaos: packages build image ## The same on a real fleet of three coordinators, kill -9 of a daemon in each of CHAOS_ROUNDS
+	$(LAB) up --ha
 	CHAOS_SEED=$(CHAOS_SEED) CHAOS_ROUNDS=$(CHAOS_ROUNDS) \
 		cargo run $(CARGO_PROFILE) -p containarium-tests --features lab --bin lab-chaos
 
 lab-test: packages build image
 	cargo test $(CARGO_PROFILE) -p containarium-tests --features lab --test lab -- --test-threads=1 --nocapture
+	$(LAB) down
+	$(LAB) leftovers
+	cargo test $(CARGO_PROFILE) -p containarium-tests --features lab --test lab_ha -- --test-threads=1 --nocapture
 	$(LAB) down
 	$(LAB) leftovers
 
