@@ -29,6 +29,7 @@ fn order(id: ContainerId, desired: Desired, generation: u64, restarts: u64) -> O
             image: "5".repeat(64).parse().unwrap(),
             autostart: true,
             restarts,
+            fenced: false,
         },
         address: Ipv4Addr::new(10, 100, 1, 2),
         keys: KeySet::from_lines([KEY.trim_end()]).unwrap(),

@@ -28,6 +28,7 @@ mod protect;
 mod refuse;
 mod render;
 mod repair;
+mod replicas;
 mod resize;
 mod restore;
 mod serve;
