@@ -59,8 +59,15 @@ fn orders(rows: &[Held]) -> Vec<(&str, u64, Role, bool, &Replication)> {
 async fn place(reign: &Reign, tx: &mut WriteTx, home: &Held, rows: &[Held]) -> Result<bool, StoreError> {
     let (row, replication) = (&home.placement, &home.container.replication);
     let (nodes, claims) = tx.reader().nodes_and_claims().await?;
-    let mut candidates = placing::candidates(&nodes, &claims, &reign.sights());
+    let sights = reign.sights();
+    let mut candidates = placing::candidates(&nodes, &claims, &sights);
     candidates.retain(|candidate| rows.iter().all(|held| held.placement.node != candidate.name));
+    for candidate in &mut candidates {
+        let strays = sights.get(&candidate.name).into_iter().flat_map(|sight| &sight.strays);
+        if strays.into_iter().any(|stray| stray.id == row.container) {
+            candidate.problem = Some("has a copy of it that the database does not know".to_owned());
+        }
+    }
     let resources = Resources::of(&row.spec);
     // It brings its own file system: the image need not be there.
     let demand = Demand { resources, cpu: row.spec.cpu.clone(), image: None, labels: home.container.labels.clone() };
