@@ -12,7 +12,8 @@ use containarium_tests::lab::{Lab, Person, Said, eventually};
 
 use crate::scenario;
 
-/// A gigabyte is exported, written, read and unpacked within a minute here; a kill in the middle costs that once more.
+/// A gigabyte (`CONTAINARIUM_TEST_MIB=1024`) is exported, written, read and unpacked within a minute here; a kill in the
+/// middle costs that once more.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn mib(default: u32) -> u32 {
@@ -170,7 +171,7 @@ fn killed_during(
 #[test]
 fn a_kill_in_the_middle_of_a_backup_or_of_a_restore_loses_and_leaves_nothing() {
     scenario(|lab| {
-        let (alice, sum) = person_with_data(lab, "alice", "jump-2", mib(1024))?;
+        let (alice, sum) = person_with_data(lab, "alice", "jump-2", mib(256))?;
         let node = "jump-2";
         let has = |what: &'static str| move || Ok(leavings(lab, node)?.contains(what));
         let parts = || Ok(fs::read_dir(folder(lab).join("alice")).is_ok_and(|mut entries| entries.next().is_some()));
@@ -178,7 +179,7 @@ fn a_kill_in_the_middle_of_a_backup_or_of_a_restore_loses_and_leaves_nothing() {
         // While Incus exports, and while it is written to the store.
         killed_during(lab, &["backup", "create", "alice"], (node, "incusd"), has("backups/instances/"))?.ok()?;
         killed_during(lab, &["backup", "create", "alice"], (node, "agent"), parts)?.ok()?;
-        println!("two backups of {} MiB, each with a kill, in {:.0} s", mib(1024), began.elapsed().as_secs_f32());
+        println!("two backups of {} MiB, each with a kill, in {:.0} s", mib(256), began.elapsed().as_secs_f32());
         lab.cli(&["backup", "verify", "alice"])?.ok()?;
         nothing_left(lab)?;
         lab.ssh(&alice, "rm data")?.ok()?;
