@@ -470,6 +470,9 @@ pub enum Node {
         /// It will never come back: give up what lives there. Repeat its name to confirm.
         #[arg(long, value_name = "NAME")]
         lost: Option<NodeName>,
+        /// Bring back what lived there: from its replica, or else from its newest backup.
+        #[arg(long, requires = "lost")]
+        restore: bool,
     },
     /// Take over what lives on a server and is not the fleet's, or show what could be.
     Adopt(Adopt),

@@ -14,6 +14,7 @@ mod image_bake;
 mod image_import;
 mod key;
 mod list;
+mod lost;
 mod moving;
 mod node;
 mod power;
