@@ -83,6 +83,8 @@ fn a_machine_is_restored_from_its_backup_when_its_server_is_gone() {
         lab.cli(&["backup", "create", "alice"])?.ok()?;
         let written = began.elapsed();
         lab.cli(&["backup", "verify", "alice"])?.ok()?;
+        let (bob, bobs) = person_with_data(lab, "bob", "jump-1", 8)?;
+        lab.cli(&["backup", "create", "bob"])?.ok()?;
         ensure!(lab.container("alice")?["status"] == "Running");
         nothing_left(lab)?;
 
@@ -90,11 +92,12 @@ fn a_machine_is_restored_from_its_backup_when_its_server_is_gone() {
         let unreachable = || Ok((lab.container("alice")?["status"] == "Unreachable").then_some(()));
         eventually("the server is seen to be away", PATIENCE, unreachable)?;
         let retired = lab.cli(&["node", "retire", "jump-1", "--lost", "jump-1"])?.ok()?;
-        let offer = retired.err.lines().find_map(|line| line.split_once("containarium backup restore "));
+        let offer = retired.err.lines().find_map(|line| line.split_once("containarium backup restore alice "));
+        ensure!(retired.err.contains("backup restore bob "), "{retired:?}");
         let offered = offer.context("the command that restores it")?.1.to_owned();
         ensure!(lab.container("alice")?["status"] == "Lost");
         let began = Instant::now();
-        let words: Vec<&str> = ["backup", "restore"].into_iter().chain(offered.split(' ')).collect();
+        let words: Vec<&str> = ["backup", "restore", "alice"].into_iter().chain(offered.split(' ')).collect();
         let restored = lab.cli(&words)?.ok()?;
         println!(
             "backup in {:.1} s; restored on another server in {:.1} s: {}",
@@ -107,6 +110,12 @@ fn a_machine_is_restored_from_its_backup_when_its_server_is_gone() {
         ensure!(now["drift"].as_array().is_some_and(Vec::is_empty), "{now}");
         assert_eq!(sum_of(lab, &alice)?, sum);
         assert_eq!(lab.ssh(&alice, "hostname")?.ok()?.out, "alice-container");
+        // The same command does it for whoever is left.
+        let rest = lab.cli(&["node", "retire", "jump-1", "--lost", "jump-1", "--restore"])?.ok()?;
+        ensure!(rest.err.contains("[1/1] bob: "), "{rest:?}");
+        assert_eq!(sum_of(lab, &bob)?, bobs);
+        lab.cli(&["delete", "bob", "--force"])?.ok()?;
+        remove_all(lab, "bob")?;
 
         // A new machine of that name makes the fleet whole again.
         lab.lab(&["start", "jump-1"])?.ok()?;
