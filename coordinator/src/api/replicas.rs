@@ -308,7 +308,9 @@ impl Goal for Discarded {
 /// What people are told; none: there is nothing to tell.
 pub(super) fn shown(held: &Held) -> Option<v1::Replication> {
     let replication = &held.container.replication;
-    let tells = replication.every.is_some() || replication.node.is_some() || !replication.superseded.is_empty();
+    // Until the marks of the passes are gone from the home too.
+    let is_left = replication.node.is_some() || replication.pass > 0 || !replication.superseded.is_empty();
+    let tells = replication.every.is_some() || is_left;
     tells.then(|| v1::Replication {
         every_seconds: replication.every.map_or(0, |every| every.as_secs()),
         node: replication.node.as_ref().map(ToString::to_string).unwrap_or_default(),
