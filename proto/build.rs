@@ -4,6 +4,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "types.proto",
         "snapshots.proto",
+        "replicas.proto",
         "backups.proto",
         "image_import.proto",
         "policy.proto",

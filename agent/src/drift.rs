@@ -114,6 +114,7 @@ mod tests {
                 image: "5".repeat(64).parse().unwrap(),
                 autostart: true,
                 restarts: 0,
+                fenced: false,
             },
             address: Ipv4Addr::new(10, 100, 1, 2),
             keys: KeySet::from_recorded([]).unwrap(),

@@ -50,6 +50,8 @@ struct Entry {
     attended: bool,
     /// It was here: missing, it is lost.
     must_exist: bool,
+    /// A coordinator gave this order to us, or said it again: what is fenced may be started.
+    word: bool,
     /// For the pass of a copy that the order waits for; good once.
     offer: Option<CopyOffer>,
     /// What the order may do beyond its content, until it is carried out.
@@ -164,6 +166,10 @@ impl Ledger {
                         order.name, order.generation
                     )));
                 }
+                if !entry.word {
+                    entry.word = true;
+                    entry.wake.notify_one();
+                }
                 return Ok(report(&order.id, entry));
             }
         }
@@ -173,6 +179,7 @@ impl Ledger {
         self.hold(&mut books, order, Observed::Converging { step }, must_exist);
         if let Some(entry) = books.entries.get_mut(&id) {
             entry.licence = licence;
+            entry.word = true;
         }
         let accepted = report(&id, &books.entries[&id]);
         self.bump(&books);
@@ -196,13 +203,16 @@ impl Ledger {
             wake: Arc::new(Notify::new()),
             attended: false,
             must_exist: false,
+            word: false,
             offer: None,
             licence: None,
             drift: Vec::new(),
             idle_since: None,
         });
-        // Of another origin it is another machine: that the old one was here says nothing of it.
-        entry.must_exist = must_exist || (entry.must_exist && entry.order.origin == order.origin);
+        // Of another origin, or as a copy that begins, it is another machine: that the old one was here says nothing of it.
+        let begins = order.copy_pass.is_some() && entry.order.copy_pass.is_none();
+        entry.must_exist = must_exist || (entry.must_exist && !begins && entry.order.origin == order.origin);
+        entry.word = false;
         entry.offer = None;
         entry.licence = None;
         entry.order = order;
@@ -232,6 +242,10 @@ impl Ledger {
 
     pub(crate) fn must_exist(&self, id: ContainerId) -> bool {
         self.books().entries.get(&id).is_some_and(|entry| entry.must_exist)
+    }
+
+    pub(crate) fn word(&self, id: ContainerId) -> bool {
+        self.books().entries.get(&id).is_some_and(|entry| entry.word)
     }
 
     pub(crate) fn licence(&self, id: ContainerId) -> Option<Licence> {

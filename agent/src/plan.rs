@@ -90,6 +90,8 @@ pub struct Known<'a> {
     pub ssh_answered: bool,
     /// It was here before: if it is not now, it is lost, and an empty one in its place would hide that.
     pub must_exist: bool,
+    /// A coordinator has said since this agent started that it lives here.
+    pub word: bool,
     /// What the order may do beyond its content.
     pub licence: Option<&'a Licence>,
     /// The instance that bears the name which the licence to adopt gives, if that is not the order's.
@@ -121,8 +123,8 @@ pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known
         Some((instance, Some(stamp))) if ours(stamp) => (instance, stamp),
         // I6: whatever bears this name is not this container, so this container is not here.
         Some(_) | None if order.desired == Desired::Absent => return Next::Done(Observed::Absent),
-        None if order.copy_pass.is_some() => return Next::Receive(Arrived::Nothing),
         None if known.must_exist => return Next::Done(Observed::Absent),
+        None if order.copy_pass.is_some() => return Next::Receive(Arrived::Nothing),
         None => return Next::Do(Action::Create),
         Some(_) => {
             return Next::Refuse(format!(
@@ -156,6 +158,8 @@ pub fn plan(fleet: FleetId, order: &Order, seen: Option<&Instance>, known: Known
         (Desired::Stopped, Power::Stopped) => Next::Done(Observed::Stopped),
         // Its node, or its user, has switched it off since, and it is not to start by itself.
         (Desired::Running, Power::Stopped) if has_run(order, stamp) => Next::Done(Observed::Stopped),
+        // Its replica may have become the container while we were away.
+        (Desired::Running, Power::Stopped) if order.spec.fenced && !known.word => Next::Done(Observed::AwaitingWord),
         (Desired::Running, Power::Stopped) => Next::Do(Action::Start),
         (Desired::Running, Power::Running) => {
             if stamp.login.as_deref() != Some(login_hash(order).as_str()) {

@@ -10,7 +10,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use containarium_proto::{
     convert,
     ids::{AccessRevision, ContainerId, Generation},
-    node::{Account, CopyPass, ImageOffer, Order},
+    node::{Account, CopyKind, CopyPass, ImageOffer, Order},
     spec::Fingerprint,
     v1::{self, agent_server::Agent},
 };
@@ -145,7 +145,8 @@ impl<H: Host> Agent for Service<H> {
         if request.must_be_stopped && instance.power != Power::Stopped {
             return Err(Status::failed_precondition(format!("{} is not stopped", order.name)));
         }
-        let offer = self.host.offer_copy(&order.name, pass, &request.host).await.map_err(unavailable)?;
+        let kind = if request.replica { CopyKind::Replica } else { CopyKind::Move };
+        let offer = self.host.offer_copy(&order.name, (kind, pass), &request.host).await.map_err(unavailable)?;
         tracing::info!(container = %order.name, %pass, operation = offer.operation, "offered for a copy");
         Ok(Response::new(convert::offer_to_wire(offer)))
     }
@@ -174,7 +175,8 @@ impl<H: Host> Agent for Service<H> {
         let id: ContainerId = request.container_id.parse().map_err(invalid)?;
         self.membership.admit(sender).await?;
         let order = self.ordered(id)?;
-        self.host.clear_copy(&order.name).await.map_err(unavailable)?;
+        let kind = if request.replica { CopyKind::Replica } else { CopyKind::Move };
+        self.host.clear_copy(&order.name, kind).await.map_err(unavailable)?;
         Ok(Response::new(v1::WithdrawCopyResponse {}))
     }
 

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use containarium_proto::{
     backup::BackupKey,
     ids::{ContainerId, FleetId},
-    node::{CopyOffer, Licence, Order},
+    node::{CopyKind, CopyOffer, Licence, Order},
     spec::{Desired, Observed, Step},
 };
 use futures::{StreamExt, TryStreamExt};
@@ -185,7 +185,8 @@ impl<H: Host> Worker<H> {
         match copied {
             Ok(()) => host.stamp_copied(name, Some(pass)).await,
             Err(error) => {
-                if refresh && failures >= REFRESH_FAILURES {
+                // A replica is of use as it is: it goes only when its coordinator says so.
+                if refresh && failures >= REFRESH_FAILURES && !order.spec.fenced {
                     tracing::warn!(container = name, "what is here of the copy is of no use: it begins anew");
                     host.stamp_copied(name, None).await?;
                 }
@@ -258,7 +259,8 @@ impl<H: Host> Worker<H> {
             let must_exist = self.ledger.must_exist(order.id);
             let restoring = self.unfinished(fleet, order, seen.as_ref())?;
             let (licence, named, staged) = (licence.as_ref(), named.as_ref(), staged.as_ref());
-            let known = Known { ssh_answered, must_exist, licence, named, restoring, staged };
+            let word = self.ledger.word(order.id);
+            let known = Known { ssh_answered, must_exist, word, licence, named, restoring, staged };
             match plan::plan(fleet, order, seen.as_ref(), known) {
                 Next::Done(observed) => {
                     let rests = drift::at_rest(order, &observed);
@@ -304,7 +306,7 @@ impl<H: Host> Worker<H> {
             Action::Start => host.start(&order.name).await?,
             Action::Stop(mode) => host.stop(&order.name, mode).await?,
             Action::Delete => host.delete(&order.name).await?,
-            Action::ClearCopy => host.clear_copy(&order.name).await?,
+            Action::ClearCopy => host.clear_copy(&order.name, CopyKind::Move).await?,
             Action::StopReplaced => host.stop(&order.name, StopMode::Graceful).await?,
             Action::DeleteReplaced => host.delete(&order.name).await?,
             Action::PutInPlace => host.rename(&staging_name(&order.name), &order.name).await.map_err(may_pass)?,

@@ -150,6 +150,7 @@ fn order(id: ContainerId, desired: Desired, generation: u64) -> Order {
             image: image_fingerprint(),
             autostart: true,
             restarts: 0,
+            fenced: false,
         },
         address: "10.100.1.2".parse().unwrap(),
         keys: [KEY.trim_end().to_owned()].to_vec().try_into().unwrap(),

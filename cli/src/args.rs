@@ -6,6 +6,7 @@ mod image;
 mod lifetime;
 mod node;
 mod people;
+mod replica;
 mod snapshot;
 mod ssh;
 mod views;
@@ -29,6 +30,7 @@ pub use self::{
     lifetime::{Allowed, Limit, Set, Switch},
     node::{NodeLabel, NodeSet},
     people::{Audit, Last, Security, Sessions, Share, ShareList, Unshare},
+    replica::{Failover, Replicate},
     snapshot::{Snapshot, SnapshotEvery, SnapshotRestore, schedule_change},
     ssh::{Ssh, SshCa, SshConfig, Sync},
     views::{Top, TopSort},
@@ -105,6 +107,11 @@ pub enum Command {
     Repair(User),
     /// Move a machine to another server; it goes on running until the last moment.
     Move(Move),
+    /// Keep a second copy of a machine on another server, or none.
+    #[command(subcommand)]
+    Replicate(Replicate),
+    /// Have a machine's replica take over, when its server is gone.
+    Failover(Failover),
     /// Change when a machine starts and stops by itself.
     Set(Set),
     /// A machine's disk as it was.
@@ -224,6 +231,9 @@ pub struct Create {
     /// Users whose machines may open connections to this one, such as bob,carol; wherever they live.
     #[arg(long, value_parser = user, value_delimiter = ',', value_name = "USER")]
     pub allow_from: Vec<Username>,
+    /// Keep a copy of the machine on another server, refreshed so often; 15m without a value.
+    #[arg(long, value_parser = replica::every, value_name = "DURATION", num_args = 0..=1, default_missing_value = "15m")]
+    pub replicate: Option<Duration>,
 }
 
 fn memory(text: &str) -> Result<Bytes, String> {
@@ -460,6 +470,9 @@ pub enum Node {
         /// It will never come back: give up what lives there. Repeat its name to confirm.
         #[arg(long, value_name = "NAME")]
         lost: Option<NodeName>,
+        /// Bring back what lived there: from its replica, or else from its newest backup.
+        #[arg(long, requires = "lost")]
+        restore: bool,
     },
     /// Take over what lives on a server and is not the fleet's, or show what could be.
     Adopt(Adopt),

@@ -2,6 +2,7 @@
 //! place turns wire messages into what is printed.
 
 mod placing;
+mod replication;
 mod schedule;
 
 use std::{
@@ -23,6 +24,7 @@ use crate::{
 
 use placing::{Load, loads, shown};
 pub(crate) use placing::{Settings, Verdict, labels, limits, loads_of, verdict_table};
+pub(crate) use replication::Replication;
 use schedule::schedule;
 
 /// A container as programs see it.
@@ -59,6 +61,7 @@ pub(crate) struct Container {
     pub(crate) snapshotted_at: Option<String>,
     pub(crate) allow_from: Vec<String>,
     pub(crate) shared_with: Vec<String>,
+    pub(crate) replication: Option<Replication>,
     #[serde(skip)]
     age: String,
 }
@@ -106,6 +109,7 @@ impl From<&v1::Container> for Container {
             snapshotted_at: some_time(container.snapshotted_at_unix_millis),
             allow_from: container.allow_from.clone(),
             shared_with: container.shares.iter().map(|share| share.with.clone()).collect(),
+            replication: container.replication.as_ref().map(Replication::from),
         }
     }
 }
@@ -254,7 +258,10 @@ pub(crate) fn some_time(unix_millis: i64) -> Option<String> {
 
 /// The largest unit only: 40s, 5m, 3h, 12d.
 fn age(since_unix_millis: i64) -> String {
-    let seconds = (Utc::now().timestamp_millis() - since_unix_millis).max(0) / 1000;
+    seconds_short((Utc::now().timestamp_millis() - since_unix_millis).max(0) / 1000)
+}
+
+fn seconds_short(seconds: i64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m", seconds / 60),
@@ -285,7 +292,8 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 pub(crate) fn container_table(containers: &[Container], wide: bool) -> String {
     let mut header = vec!["NAME", "USER", "STATUS", "NODE", "IP", "CPU", "MEMORY", "DISK", "AUTOSTART", "AGE"];
     if wide {
-        header.extend(["PROTECTED", "EXPIRES", "IDLE STOP", "SNAPSHOTS", "IMAGE", "GENERATION", "LABELS", "DETAIL"]);
+        header.extend(["PROTECTED", "EXPIRES", "IDLE STOP", "SNAPSHOTS", "REPLICA", "IMAGE"]);
+        header.extend(["GENERATION", "LABELS", "DETAIL"]);
     }
     let row = |c: &Container| {
         let autostart = if c.autostart { "yes" } else { "no" };
@@ -297,6 +305,7 @@ pub(crate) fn container_table(containers: &[Container], wide: bool) -> String {
             let protected = if c.protected { "yes" } else { "no" };
             row.extend([protected.to_owned(), c.expires_at.clone().unwrap_or_default(), c.idle_stop()]);
             row.push(c.snapshots.clone());
+            row.push(c.replication.as_ref().map(Replication::short).unwrap_or_default());
             row.extend([c.image.clone(), c.generation.to_string(), labels(&c.labels), c.detail.clone()]);
         }
         row

@@ -56,6 +56,7 @@ pub(crate) fn decide(
         image,
         autostart: foreign.autostart,
         restarts: 0,
+        fenced: false,
     };
     let from = |own: bool| if own { "its own" } else { "by default" };
     steps.push(format!("cpu {} ({})", spec.cpu, from(foreign.cpu.is_some())));

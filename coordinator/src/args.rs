@@ -12,7 +12,7 @@ use clap::{
 use containarium_proto::{
     cpu::Cpu,
     factor::Factor,
-    lifetime::{Bounds, IDLE_STOP, TTL},
+    lifetime::{Bounds, IDLE_STOP, REPLICATION, TTL},
     sizes::Bytes,
     telemetry::LogFormat,
 };
@@ -100,6 +100,9 @@ pub struct Args {
     /// The shortest idle stop that a container may get. Use is looked at once a minute, by default.
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_SHORTEST_IDLE_STOP", default_value = "30m", value_parser = shortest)]
     shortest_idle_stop: Duration,
+    /// The shortest time between two passes of a replica.
+    #[arg(long, env = "CONTAINARIUM_COORDINATOR_SHORTEST_REPLICATION", default_value = "1m", value_parser = shortest)]
+    shortest_replication: Duration,
     /// Between looks at containers that end or stop by themselves.
     #[arg(long, env = "CONTAINARIUM_COORDINATOR_LIFETIMES_EVERY", default_value = "30s", value_parser = shortest)]
     lifetimes_every: Duration,
@@ -182,6 +185,7 @@ impl Args {
             lifetimes: Lifetimes {
                 ttl: Bounds { least: self.shortest_ttl, ..TTL },
                 idle_stop: Bounds { least: self.shortest_idle_stop, ..IDLE_STOP },
+                replication: Bounds { least: self.shortest_replication, ..REPLICATION },
                 grace: self.ttl_grace,
                 ..Lifetimes::default()
             },

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use containarium_proto::{
     cpu::Cpu,
-    lifetime::{Bounds, IDLE_STOP, TTL},
+    lifetime::{Bounds, IDLE_STOP, REPLICATION, TTL},
     sizes::Bytes,
 };
 use ipnet::Ipv4Net;
@@ -167,13 +167,15 @@ impl Default for Overcommit {
     }
 }
 
-/// How long containers may live and idle. The defaults suit people; tests make them shorter.
+/// How long containers may live and idle, and how old a replica may be. The defaults suit people; tests make them shorter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetimes {
     /// What a time to live may be.
     pub ttl: Bounds,
     /// What an idle stop may be.
     pub idle_stop: Bounds,
+    /// How often a replica may be refreshed.
+    pub replication: Bounds,
     /// So long before the end its user is warned.
     pub warning: Duration,
     /// In a short life, the warning comes when only this part of it is left.
@@ -185,7 +187,7 @@ pub struct Lifetimes {
 impl Default for Lifetimes {
     fn default() -> Self {
         let (warning, grace) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
-        Self { ttl: TTL, idle_stop: IDLE_STOP, warning, warning_share: 10, grace }
+        Self { ttl: TTL, idle_stop: IDLE_STOP, replication: REPLICATION, warning, warning_share: 10, grace }
     }
 }
 

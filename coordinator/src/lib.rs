@@ -32,6 +32,7 @@ mod placement;
 mod placing;
 mod policy;
 mod reign;
+mod replicas;
 mod run;
 mod settings;
 mod shared;

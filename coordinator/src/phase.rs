@@ -82,6 +82,7 @@ impl Phase {
         match seen.observed {
             Observed::Unknown => (busy, String::new()),
             Observed::AwaitingCopy => (busy, "waiting for its copy".to_owned()),
+            Observed::AwaitingWord => (busy, "about to be started".to_owned()),
             Observed::Converging { step } => (busy, step.title.clone()),
             Observed::Failed { error, permanent: true } => (Self::Failed, error.clone()),
             Observed::Failed { error, permanent: false } => {

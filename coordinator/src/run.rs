@@ -16,6 +16,7 @@ use crate::{
     node::Drivers,
     policy,
     reign::Reign,
+    replicas,
     shared::Shared,
     snapshots,
     store::{Fence, LeaseClaim, Policy, StateLock, Store, StoreError},
@@ -148,6 +149,7 @@ impl Life {
             never = backups::run(&reign, &drivers) => match never {},
             never = lifetime::keep(&reign) => match never {},
             never = snapshots::run(&reign, &drivers) => match never {},
+            never = replicas::run(&reign, &drivers) => match never {},
             never = policy::keep(&reign) => match never {},
         }
     }

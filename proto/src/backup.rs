@@ -255,6 +255,7 @@ mod tests {
                     image: "5".repeat(64).parse().unwrap(),
                     autostart: true,
                     restarts: 0,
+                    fenced: false,
                 },
                 image_alias: "containarium".into(),
                 labels: Labels::default(),

@@ -101,6 +101,7 @@ pub fn spec_from_wire(spec: &v1::Spec) -> Result<Spec, ConvertError> {
         image: parse("spec.image_fingerprint", &spec.image_fingerprint)?,
         autostart: spec.autostart,
         restarts: spec.restarts,
+        fenced: spec.fenced,
     })
 }
 
@@ -114,6 +115,7 @@ pub fn spec_to_wire(spec: &Spec) -> v1::Spec {
         image_fingerprint: spec.image.to_string(),
         autostart: spec.autostart,
         restarts: spec.restarts,
+        fenced: spec.fenced,
     }
 }
 
@@ -232,6 +234,7 @@ pub fn container_report_from_wire(report: &v1::ContainerReport) -> Result<Contai
         v1::Observed::Running => Observed::Running,
         v1::Observed::Stopped => Observed::Stopped,
         v1::Observed::AwaitingCopy => Observed::AwaitingCopy,
+        v1::Observed::AwaitingWord => Observed::AwaitingWord,
         v1::Observed::Failed => Observed::Failed { error: report.error.clone(), permanent: report.permanent },
     };
     Ok(ContainerReport {
@@ -269,6 +272,7 @@ pub fn container_report_to_wire(report: &ContainerReport) -> v1::ContainerReport
         Observed::Running => v1::Observed::Running,
         Observed::Stopped => v1::Observed::Stopped,
         Observed::AwaitingCopy => v1::Observed::AwaitingCopy,
+        Observed::AwaitingWord => v1::Observed::AwaitingWord,
         Observed::Failed { error, permanent } => {
             wire.error.clone_from(error);
             wire.permanent = *permanent;

@@ -22,6 +22,14 @@ pub const IDLE_STOP: Bounds = Bounds {
     example: "12h",
 };
 
+/// Each pass is a snapshot, and all that changed since the last one, over the network.
+pub const REPLICATION: Bounds = Bounds {
+    what: "replication",
+    least: Duration::from_secs(MINUTE),
+    most: Duration::from_secs(7 * DAY),
+    example: "15m",
+};
+
 /// What a duration may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {

@@ -90,6 +90,26 @@ impl fmt::Display for CopyPass {
     }
 }
 
+/// What a copy between nodes is for. Each kind has snapshots of its own, so one does not disturb the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CopyKind {
+    /// The container moves: the copy takes its place.
+    Move,
+    /// A second copy, refreshed again and again.
+    Replica,
+}
+
+impl CopyKind {
+    /// Of the snapshots that its passes make; the number of the pass follows.
+    #[must_use]
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Move => "containarium-move-",
+            Self::Replica => "containarium-replica-",
+        }
+    }
+}
+
 /// How a node lets another one copy a container, once.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CopyOffer {

@@ -5,6 +5,8 @@ use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::node::{CopyKind, CopyPass};
+
 /// Of a snapshot that only a copy between nodes needs. Nobody is shown one.
 pub const OF_A_COPY: &str = "containarium-";
 /// Of one that a schedule has made.
@@ -51,6 +53,12 @@ impl SnapshotName {
     #[must_use]
     pub fn made_up(at: &str) -> Self {
         Self(format!("snap-{at}"))
+    }
+
+    /// For the one that holds what a replica held after a pass.
+    #[must_use]
+    pub fn of_replica(pass: CopyPass) -> Self {
+        Self(format!("{}{pass}", CopyKind::Replica.prefix()))
     }
 
     /// For one that a schedule makes.

@@ -67,6 +67,9 @@ pub struct Spec {
     pub autostart: bool,
     /// Restarts asked for since the create: an instance stamped with less is restarted once.
     pub restarts: u64,
+    /// Its node starts it only after a coordinator has said that it still lives there: a replica may have taken its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fenced: bool,
 }
 
 /// What the coordinator wants of a placement.
@@ -111,6 +114,8 @@ pub enum Observed {
     Stopped,
     /// Arriving from another node: the pass of the copy that is ordered needs an offer.
     AwaitingCopy,
+    /// Fenced, and no coordinator has said yet that it still lives here: it is not started.
+    AwaitingWord,
     /// The last attempt failed.
     Failed {
         /// Why, for people.

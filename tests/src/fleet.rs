@@ -9,6 +9,7 @@ mod images;
 mod lifetimes;
 mod nodes;
 mod policy;
+mod replicas;
 mod restoring;
 mod snapshots;
 

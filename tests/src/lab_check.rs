@@ -48,9 +48,14 @@ pub fn violations(lab: &Lab) -> Result<Vec<String>> {
             listed.iter().filter(|c| c["node"] == node).map(|c| text(c, field)).collect()
         };
         let seen = Seen::read(lab, node)?;
-        compare(&mut wrong, node, "instances", &here("name"), &seen.instances);
-        compare(&mut wrong, node, "volumes", &here("name"), &seen.volumes);
-        compare(&mut wrong, node, "reserved addresses", &here("ip"), &seen.addresses);
+        let kept: BTreeSet<String> = listed.iter().filter(|c| keeps_copy(node, c)).map(|c| text(c, "name")).collect();
+        let all_here: BTreeSet<String> = here("name").union(&kept).cloned().collect();
+        compare(&mut wrong, node, "instances", &all_here, &seen.instances);
+        compare(&mut wrong, node, "volumes", &all_here, &seen.volumes);
+        let lived_at = seen.addresses.iter().filter(|(name, _)| !kept.contains(*name)).map(|(_, at)| at.clone());
+        compare(&mut wrong, node, "reserved addresses", &here("ip"), &lived_at.collect());
+        let running = kept.intersection(&seen.running);
+        wrong.extend(running.map(|name| format!("{node}: {name} is only a copy there, and runs")));
         compare(&mut wrong, node, "accounts", &users, &seen.accounts);
         compare(&mut wrong, node, "homes", &users, &seen.homes);
         let all = |field: &str| listed.iter().map(|c| text(c, field)).collect::<BTreeSet<_>>();
@@ -66,6 +71,13 @@ pub fn violations(lab: &Lab) -> Result<Vec<String>> {
         wrong.extend(seen.unstamped.iter().map(|name| format!("{node}: {name} has no stamp")));
     }
     Ok(wrong)
+}
+
+/// Whether the node has its replica, or what it was before a failover.
+fn keeps_copy(node: &str, container: &Value) -> bool {
+    let replication = &container["replication"];
+    let old = replication["old_copies"].as_array();
+    replication["node"] == node || old.is_some_and(|old| old.iter().any(|name| name == node))
 }
 
 fn compare(wrong: &mut Vec<String>, node: &str, what: &str, want: &BTreeSet<String>, have: &BTreeSet<String>) {
@@ -84,7 +96,9 @@ struct Seen {
     stamps: BTreeMap<String, (String, String)>,
     unstamped: Vec<String>,
     volumes: BTreeSet<String>,
-    addresses: BTreeSet<String>,
+    /// By name.
+    addresses: BTreeMap<String, String>,
+    running: BTreeSet<String>,
     leases: BTreeSet<String>,
     /// In /etc/hosts.
     names: BTreeSet<String>,
@@ -105,7 +119,11 @@ impl Seen {
                 _ => seen.unstamped.push(name.clone()),
             }
             ensure!(instance["config"]["security.privileged"] != "true", "{node}: {name} is privileged");
-            seen.addresses.insert(instance["devices"]["eth0"]["ipv4.address"].as_str().unwrap_or("none").to_owned());
+            let address = instance["devices"]["eth0"]["ipv4.address"].as_str().unwrap_or("none").to_owned();
+            seen.addresses.insert(name.clone(), address);
+            if instance["status"] == "Running" {
+                seen.running.insert(name.clone());
+            }
             seen.instances.insert(name);
         }
         let volumes = lab.on(node, "incus query '/1.0/storage-pools/default/volumes/container?recursion=1'")?.json()?;

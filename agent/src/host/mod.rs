@@ -22,7 +22,7 @@ use containarium_proto::{
     identity::{HostCertificate, HostIdentity},
     ids::{FleetId, Generation},
     image::ImageFiles,
-    node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
+    node::{Account, CopyKind, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     snapshots::{SnapshotName, Snapshots},
     spec::{Capacity, Fingerprint, Image},
 };
@@ -223,12 +223,13 @@ pub trait Host: Send + Sync + 'static {
     /// Waits until port 22 of the address greets as an ssh server.
     fn wait_ssh(&self, address: Ipv4Addr) -> impl Future<Output = Result<(), HostError>> + Send;
 
-    /// Opens an instance for one copy, with a snapshot of its own for each pass, so that the next pass is incremental.
+    /// Opens an instance for one copy, with a snapshot of its own for each pass, so that the next pass is incremental. Of a
+    /// replica those before the last pass go: the two that are left are what both have, and what is being copied.
     /// `host`: under which name or address the other node reaches this one.
     fn offer_copy(
         &self,
         name: &str,
-        pass: CopyPass,
+        pass: (CopyKind, CopyPass),
         host: &str,
     ) -> impl Future<Output = Result<CopyOffer, HostError>> + Send;
     /// Fetches what is offered into a new, stopped instance with the order's stamp, or, with `refresh`, what changed
@@ -245,8 +246,8 @@ pub trait Host: Send + Sync + 'static {
     fn finish_copy(&self, name: &str) -> impl Future<Output = Result<bool, HostError>> + Send;
     /// Writes [`Stamp::copied`].
     fn stamp_copied(&self, name: &str, pass: Option<CopyPass>) -> impl Future<Output = Result<(), HostError>> + Send;
-    /// Removes the snapshots that offers have made, and [`Stamp::copied`]; done at once if there are none.
-    fn clear_copy(&self, name: &str) -> impl Future<Output = Result<(), HostError>> + Send;
+    /// Removes the snapshots that offers of this kind have made, and of a move [`Stamp::copied`]; done at once if there are none.
+    fn clear_copy(&self, name: &str, kind: CopyKind) -> impl Future<Output = Result<(), HostError>> + Send;
 
     /// What an instance uses at this moment; `None`: there is no such instance.
     fn usage(&self, name: &str) -> impl Future<Output = Result<Option<Usage>, HostError>> + Send;
@@ -315,7 +316,7 @@ pub trait Host: Send + Sync + 'static {
         snapshot: &SnapshotName,
     ) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Brings a stopped instance back to a snapshot, its configuration and our stamps included, without any key that
-    /// let somebody in then.
+    /// let somebody in then. To one of a replica: whatever snapshots came after it are of a pass that was cut off, and go.
     fn restore(&self, order: &Order, snapshot: &SnapshotName) -> impl Future<Output = Result<(), HostError>> + Send;
     /// Makes an instance exactly what `order` says, in one go, as a repair does, and takes [`Stamp::login`] and
     /// [`Stamp::copied`] off it, whoever's stamp it carries: what is inside is not what they were written for.

@@ -54,8 +54,10 @@ pub fn is_nobodys(key: &str) -> bool {
 #[must_use]
 pub fn limits(order: &Order) -> BTreeMap<&'static str, String> {
     let (count, allowance) = cpu_keys(&order.spec.cpu);
-    // Incus starts these with the node, whatever state they were in: one that is stopped, or arriving, must not be.
-    let autostart = order.spec.autostart && order.desired == Desired::Running && order.copy_pass.is_none();
+    // Incus starts these with the node, whatever state they were in: one that is stopped, or arriving, must not be. What is
+    // fenced is started by us, when we may.
+    let autostart =
+        order.spec.autostart && !order.spec.fenced && order.desired == Desired::Running && order.copy_pass.is_none();
     BTreeMap::from([
         ("limits.cpu", count),
         ("limits.cpu.allowance", allowance),

@@ -25,7 +25,7 @@ use containarium_proto::{
     identity::{HostCertificate, HostIdentity},
     ids::{FleetId, Generation},
     image::ImageFiles,
-    node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
+    node::{Account, CopyKind, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     sizes::Bytes,
     snapshots::{SnapshotName, Snapshots},
     spec::{Capacity, Fingerprint, Image},
@@ -313,10 +313,18 @@ impl Host for SimHost {
         }
     }
 
-    async fn offer_copy(&self, name: &str, pass: CopyPass, host: &str) -> Result<CopyOffer, HostError> {
+    async fn offer_copy(
+        &self,
+        name: &str,
+        (kind, pass): (CopyKind, CopyPass),
+        host: &str,
+    ) -> Result<CopyOffer, HostError> {
         self.effect(|memory| {
             let instance = present(memory, name)?;
-            instance.offered.insert(pass);
+            match kind {
+                CopyKind::Move => drop(instance.offered.insert(pass)),
+                CopyKind::Replica => snapshots::mark_replica(instance, pass),
+            }
             let secrets = BTreeMap::from([
                 ("data".to_owned(), instance.data.clone()),
                 ("snapshots".to_owned(), snapshots::pack(instance)),
@@ -379,9 +387,13 @@ impl Host for SimHost {
         .await
     }
 
-    async fn clear_copy(&self, name: &str) -> Result<(), HostError> {
+    async fn clear_copy(&self, name: &str, kind: CopyKind) -> Result<(), HostError> {
         self.effect(|memory| {
             let instance = present(memory, name)?;
+            if kind == CopyKind::Replica {
+                snapshots::unmark_replica(instance);
+                return Ok(());
+            }
             instance.offered.clear();
             if let Some(stamp) = &mut instance.seen.stamp {
                 stamp.copied = None;

@@ -24,6 +24,7 @@ fn order(id: ContainerId, generation: u64) -> Order {
             image: "5".repeat(64).parse().unwrap(),
             autostart: true,
             restarts: 0,
+            fenced: false,
         },
         address: [10, 100, 1, 2].into(),
         keys: KeySet::from_lines([KEY.trim_end()]).unwrap(),

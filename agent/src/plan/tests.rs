@@ -29,6 +29,7 @@ fn order(id: ContainerId, desired: Desired, generation: u64, restarts: u64) -> O
             image: "5".repeat(64).parse().unwrap(),
             autostart: true,
             restarts,
+            fenced: false,
         },
         address: Ipv4Addr::new(10, 100, 1, 2),
         keys: KeySet::from_lines([KEY.trim_end()]).unwrap(),
@@ -515,4 +516,34 @@ fn a_change_of_guests_is_a_change_of_logins() {
     let mut left = made;
     left.stamp.as_mut().unwrap().login = Some("of a guest who is no longer one".into());
     assert_eq!(plan(fleet, &order, Some(&left), true), Next::Do(Action::EnsureLogin));
+}
+
+#[test]
+fn what_is_fenced_is_started_by_a_word_and_is_left_alone_while_it_runs() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let mut wanted = order(id, Desired::Running, 3, 0);
+    wanted.spec.fenced = true;
+    let stopped = instance(fleet, &wanted, Power::Stopped, true);
+    let next = |order: &Order, seen: &Instance, word| {
+        super::plan(fleet, order, Some(seen), Known { word, ssh_answered: true, ..Known::default() })
+    };
+    assert_eq!(next(&wanted, &stopped, false), Next::Done(Observed::AwaitingWord));
+    assert_eq!(next(&wanted, &stopped, true), Next::Do(Action::Start));
+    let running = instance(fleet, &wanted, Power::Running, true);
+    assert_eq!(next(&wanted, &running, false), Next::Done(Observed::Running));
+    // A word that came too late: a failover has taken its place.
+    let superseded = Order { generation: Generation(4), desired: Desired::Stopped, ..wanted };
+    assert_eq!(next(&superseded, &running, true), Next::Do(Action::Configure));
+    let told = instance(fleet, &superseded, Power::Running, true);
+    assert_eq!(next(&superseded, &told, false), Next::Do(Action::Stop(StopMode::Graceful)));
+}
+
+#[test]
+fn a_replica_that_was_whole_and_is_gone_is_lost_and_not_copied_anew_unasked() {
+    let (fleet, id) = (FleetId::generate(), ContainerId::generate());
+    let mut replica = order(id, Desired::Stopped, 3, 0);
+    replica.copy_pass = Some(CopyPass::FIRST.next());
+    let next = |must_exist| super::plan(fleet, &replica, None, Known { must_exist, ..Known::default() });
+    assert_eq!(next(true), Next::Done(Observed::Absent));
+    assert_eq!(next(false), Next::Receive(Arrived::Nothing));
 }

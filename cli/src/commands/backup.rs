@@ -209,18 +209,3 @@ fn ask(user: &Username, id: &BackupId) -> Result<(), Failure> {
     }
     confirm(&format!("Remove backup {id} for good?"), user)
 }
-
-/// What was lost with a server, with the command that brings it back.
-pub(crate) fn note_lost(lost: &[v1::LostContainer]) {
-    for v1::LostContainer { user, newest_backup } in lost {
-        output::note(&match newest_backup {
-            Some(backup) => format!(
-                "{user}-container is lost; its newest backup is of {}, {}: containarium backup restore {user} {}",
-                output::time(backup.created_at_unix_millis),
-                size(backup.size_bytes),
-                backup.id,
-            ),
-            None => format!("{user}-container is lost, and there is no backup of it: containarium delete {user}"),
-        });
-    }
-}

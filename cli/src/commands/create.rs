@@ -49,6 +49,7 @@ fn request(create: &Create) -> Result<v1::CreateContainerRequest, Failure> {
         ttl_seconds: create.ttl.map(|ttl| ttl.as_secs()),
         idle_stop_seconds: create.idle_stop.map(|limit| limit.as_secs()),
         snapshots: convert::schedule_change_to_wire(&schedule_change(create.snapshots, create.keep)),
+        replicate_every_seconds: create.replicate.map_or(0, |every| every.as_secs()),
         allow_from: create.allow_from.iter().map(ToString::to_string).collect(),
     })
 }

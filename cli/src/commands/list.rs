@@ -173,6 +173,8 @@ fn people(info: &Info) -> String {
         ("Idle since", c.idle_since.clone().unwrap_or_default()),
         ("Snapshots", c.snapshots.clone()),
         ("Snapshotted", c.snapshotted_at.clone().unwrap_or_default()),
+        ("Replica", c.replication.as_ref().map(output::Replication::long).unwrap_or_default()),
+        ("Old copies", c.replication.as_ref().map(|r| r.old_copies.join(" ")).unwrap_or_default()),
         ("Allow from", c.allow_from.join(" ")),
         ("Image", c.image.clone()),
         ("Fingerprint", c.image_fingerprint.clone()),

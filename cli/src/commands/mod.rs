@@ -14,12 +14,14 @@ mod image_bake;
 mod image_import;
 mod key;
 mod list;
+mod lost;
 mod moving;
 mod node;
 mod power;
 mod progress;
 mod protect;
 mod repair;
+mod replica;
 mod resize;
 mod security;
 mod sessions;
@@ -60,6 +62,8 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         Command::Resize(resize) => resize::run(&client()?, format, resize).await,
         Command::Repair(user) => repair::run(&client()?, format, &user.user).await,
         Command::Move(wanted) => moving::run(&client()?, format, wanted).await,
+        Command::Replicate(wanted) => replica::replicate(&client()?, format, wanted).await,
+        Command::Failover(wanted) => replica::failover(&args.global, wanted).await,
         Command::Set(set) => set::run(&client()?, format, set).await,
         Command::Snapshot(snapshot) => snapshot::run(&client()?, format, snapshot).await,
         Command::Backup(wanted) => backup::run(&args.global, wanted).await,

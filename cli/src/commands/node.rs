@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 use crate::{
     args::{self, Format},
     client::Client,
-    commands::{adopt, backup, configure, progress},
+    commands::{adopt, configure, lost, progress},
     errors::Failure,
     output::{self, Node},
 };
@@ -38,14 +38,19 @@ pub(crate) async fn run(client: &Client, format: Format, command: &args::Node) -
             progress::persist(client, &request, call).await.map_err(|status| client.failure(&status))?;
             get(client, name).await?
         }
-        args::Node::Retire { name, lost } => {
+        args::Node::Retire { name, lost, restore } => {
             // Giving up the same twice is giving it up once.
             let lost = lost.as_ref().map(ToString::to_string).unwrap_or_default();
             let request = v1::RetireNodeRequest { name: name.to_string(), lost };
             let node =
                 client.read(request, |mut fleet, request| async move { fleet.retire_node(request).await }).await?;
-            backup::note_lost(&node.lost);
-            node
+            if *restore {
+                lost::bring_back(client, &node.lost).await?;
+                get(client, name).await?
+            } else {
+                lost::note(&node.lost);
+                node
+            }
         }
         args::Node::Uncordon { name } => set_policy(client, name.as_str(), Policy::Active).await?,
         args::Node::Set(set) => configure::set(client, set).await?,

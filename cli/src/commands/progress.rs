@@ -27,6 +27,7 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// Shows steps as they come.
 pub(crate) struct Progress {
     line: Option<ProgressBar>,
+    silent: bool,
     last: String,
 }
 
@@ -40,11 +41,16 @@ impl Progress {
             bar.enable_steady_tick(TICK);
             bar
         });
-        Self { line, last: String::new() }
+        Self { line, silent: false, last: String::new() }
+    }
+
+    /// For one of several that go on at a time.
+    fn silent() -> Self {
+        Self { line: None, silent: true, last: String::new() }
     }
 
     pub(crate) fn say(&mut self, text: String) {
-        if text.is_empty() || text == self.last {
+        if self.silent || text.is_empty() || text == self.last {
             return;
         }
         match &self.line {
@@ -109,7 +115,31 @@ pub(crate) async fn persist<M: Clone, F>(
 where
     F: Future<Output = Result<Response<Streaming<v1::Progress>>, Status>>,
 {
-    let progress = Mutex::new(Progress::new());
+    persist_with(Progress::new(), client, message, call).await
+}
+
+/// The same without a word before the end.
+pub(crate) async fn persist_silently<M: Clone, F>(
+    client: &Client,
+    message: &M,
+    call: impl Fn(FleetClient<Channel>, Request<M>) -> F,
+) -> Result<Option<v1::Progress>, Status>
+where
+    F: Future<Output = Result<Response<Streaming<v1::Progress>>, Status>>,
+{
+    persist_with(Progress::silent(), client, message, call).await
+}
+
+async fn persist_with<M: Clone, F>(
+    progress: Progress,
+    client: &Client,
+    message: &M,
+    call: impl Fn(FleetClient<Channel>, Request<M>) -> F,
+) -> Result<Option<v1::Progress>, Status>
+where
+    F: Future<Output = Result<Response<Streaming<v1::Progress>>, Status>>,
+{
+    let progress = Mutex::new(progress);
     let once = || async {
         let stream = client.stream(message.clone(), &call).await?;
         progress.lock().await.follow(stream).await

@@ -134,12 +134,29 @@ fn a_delete_with_a_backup_deletes_only_after_it_was_verified() {
 
 #[test]
 fn a_lost_server_says_what_can_be_restored_and_how() {
-    let fleet = Coordinator::with([]);
+    let fleet = Coordinator::scripted(container("alice", "10.100.1.2"), [restored()]);
     fleet.state().lost = vec![
-        v1::LostContainer { user: "alice".to_owned(), newest_backup: Some(backup("alice", ID)) },
-        v1::LostContainer { user: "bob".to_owned(), newest_backup: None },
+        lost("alice", Some(backup("alice", ID)), 0),
+        lost("bob", None, 0),
+        lost("carol", Some(backup("carol", ID)), 1_795_514_400_000),
     ];
     let outcome = fleet.cli("node retire jump-1 --lost jump-1").run();
     assert!(outcome.stderr.contains(&format!("containarium backup restore alice {ID}")), "{outcome:?}");
     assert!(outcome.stderr.contains("bob-container is lost, and there is no backup of it"), "{outcome:?}");
+    assert!(outcome.stderr.contains("containarium failover carol"), "{outcome:?}");
+    assert!(fleet.state().restores.is_empty(), "nothing is done unasked");
+
+    fleet.cli("node retire jump-1 --restore").run().error(2);
+    let outcome = fleet.cli("node retire jump-1 --lost jump-1 --restore").run();
+    assert_eq!(outcome.code, 3, "{outcome:?}");
+    assert!(outcome.stderr.contains("1 of 3 were not brought back"), "{outcome:?}");
+    assert!(outcome.stderr.contains("bob: there is neither a replica nor a backup of it"), "{outcome:?}");
+    let state = fleet.state();
+    let restored: Vec<_> = state.restores.iter().map(|r| (r.user.as_str(), r.id.as_str(), r.replace)).collect();
+    assert_eq!(restored, [("alice", ID, false)]);
+    assert_eq!(state.replicas.failovers.iter().map(|f| f.user.as_str()).collect::<Vec<_>>(), ["carol"]);
+}
+
+fn lost(user: &str, newest_backup: Option<v1::Backup>, replica_as_of_unix_millis: i64) -> v1::LostContainer {
+    v1::LostContainer { user: user.to_owned(), newest_backup, replica_as_of_unix_millis }
 }

@@ -46,6 +46,7 @@ fn json_is_the_documented_form() {
         "idle_stop_seconds": null,
         "idle_since": null,
         "snapshots": "",
+        "replication": null,
         "snapshotted_at": null,
         "allow_from": [],
     });

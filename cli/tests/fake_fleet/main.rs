@@ -19,6 +19,7 @@ mod people;
 mod program;
 mod refusals;
 mod repair;
+mod replicas;
 mod snapshots;
 mod ssh;
 mod support;

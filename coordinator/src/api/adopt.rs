@@ -187,6 +187,7 @@ async fn insert(
         snapshots: Snapshotting::default(),
         allow_from: Vec::new(),
         guests: Vec::new(),
+        replication: Default::default(),
     })
     .await?;
     let row = PlacementRow {

@@ -348,7 +348,10 @@ pub(super) async fn lost_with(reign: &Reign, node: &NodeName) -> Result<Vec<v1::
     let mut lost = Vec::new();
     for held in reader.on_node(node).await?.into_iter().filter(|held| held.placement.is_home()) {
         let newest_backup = newest(&mut reader, &held.container.owner).await?.as_ref().map(render);
-        lost.push(v1::LostContainer { user: held.container.owner.to_string(), newest_backup });
+        let replication = &held.container.replication;
+        let replica_as_of_unix_millis = replication.as_of.filter(|_| replication.node.is_some()).unwrap_or_default();
+        let user = held.container.owner.to_string();
+        lost.push(v1::LostContainer { user, newest_backup, replica_as_of_unix_millis });
     }
     lost.sort_by(|a, b| a.user.cmp(&b.user));
     Ok(lost)

@@ -27,7 +27,7 @@ use crate::{
     placement::{self, Candidate, Demand, Fit, Resources, Verdict},
     placing,
     reign::Reign,
-    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Role, Snapshotting, Ttl, WriteTx},
+    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Replication, Role, Snapshotting, Ttl, WriteTx},
 };
 
 /// Places it; gives the container, new or of the same request.
@@ -203,6 +203,7 @@ async fn insert(
         snapshots: Snapshotting { schedule: create.snapshots, last_at: None },
         allow_from: Vec::new(),
         guests: Vec::new(),
+        replication: Replication { every: create.replicate, ..Replication::default() },
     })
     .await?;
     let access_revision = tx.bump_access().await?;
@@ -218,6 +219,7 @@ async fn insert(
             image: chosen.fingerprint,
             autostart: create.autostart,
             restarts: 0,
+            fenced: create.replicate.is_some(),
         },
         reserved: resources(create),
         address: fit.address,
@@ -344,7 +346,11 @@ impl Goal for Created {
                     return Ok(look);
                 }
             }
-            Observed::Unknown | Observed::Stopped | Observed::Absent | Observed::AwaitingCopy => {}
+            Observed::Unknown
+            | Observed::Stopped
+            | Observed::Absent
+            | Observed::AwaitingCopy
+            | Observed::AwaitingWord => {}
         }
         match availability(&held.placement.node, &sights) {
             Availability::Preempting | Availability::Suspect | Availability::Offline => {

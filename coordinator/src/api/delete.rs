@@ -109,7 +109,8 @@ impl Deleted {
                 | Observed::Absent
                 | Observed::Running
                 | Observed::Stopped
-                | Observed::AwaitingCopy => None,
+                | Observed::AwaitingCopy
+                | Observed::AwaitingWord => None,
             };
             if let Some(look) = said {
                 return Ok(look);

@@ -92,8 +92,13 @@ fn describe(rows: &[Held], node: &NodeName, reign: &Reign) -> String {
         let still = matches!(live::observed(held, &sights), Observed::Running | Observed::Stopped);
         held.moving.is_none() && held.placement.role == Role::Home && !still
     });
+    let older = users(&|held| held.placement.role == Role::Superseded);
     let mut parts = vec![format!("{} left", rows.len())];
-    for (word, names) in [("moving", moving), ("not to be moved as it stands", unsettled)] {
+    for (word, names) in [
+        ("moving", moving),
+        ("not to be moved as it stands", unsettled),
+        ("older copies, to be discarded with 'containarium failover --discard-old'", older),
+    ] {
         if !names.is_empty() {
             parts.push(format!("{word}: {}", names.join(", ")));
         }

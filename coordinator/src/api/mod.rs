@@ -29,6 +29,7 @@ mod refuse;
 mod relay;
 mod render;
 mod repair;
+mod replicas;
 mod resize;
 mod restore;
 mod serve;

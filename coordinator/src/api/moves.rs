@@ -185,7 +185,9 @@ impl Moved {
             {
                 format!(": {title}")
             }
-            Some(Observed::Converging { .. } | Observed::AwaitingCopy | Observed::Unknown) => self.detail.clone(),
+            Some(Observed::Converging { .. } | Observed::AwaitingCopy | Observed::AwaitingWord | Observed::Unknown) => {
+                self.detail.clone()
+            }
             _ => String::new(),
         };
         self.detail.clone_from(&detail);

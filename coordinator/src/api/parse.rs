@@ -45,6 +45,7 @@ pub(super) struct Create {
     pub(super) labels: Labels,
     pub(super) ttl: Option<Duration>,
     pub(super) idle_stop: Option<Duration>,
+    pub(super) replicate: Option<Duration>,
     pub(super) snapshots: Option<Schedule>,
     pub(super) allow_from: Vec<Username>,
 }
@@ -162,6 +163,7 @@ pub(super) fn create(
         labels: labels(&request.labels)?,
         ttl: request.ttl_seconds.map(|seconds| duration(&lifetimes.ttl, seconds)).transpose()?,
         idle_stop: request.idle_stop_seconds.map(|seconds| duration(&lifetimes.idle_stop, seconds)).transpose()?,
+        replicate: replication(&lifetimes.replication, request.replicate_every_seconds)?,
         snapshots: snapshots::applied(None, &schedule(request.snapshots.as_ref())?)?,
     })
 }
@@ -221,6 +223,11 @@ fn schedule(wire: Option<&v1::SnapshotSchedule>) -> Result<ScheduleChange, Refus
 
 fn limit(bounds: &Bounds, seconds: u64) -> Result<Limit, Refusal> {
     if seconds == 0 { Ok(Limit::Off) } else { duration(bounds, seconds).map(Limit::After) }
+}
+
+/// How often; none: not at all.
+pub(super) fn replication(bounds: &Bounds, seconds: u64) -> Result<Option<Duration>, Refusal> {
+    if seconds == 0 { Ok(None) } else { duration(bounds, seconds).map(Some) }
 }
 
 fn duration(bounds: &Bounds, seconds: u64) -> Result<Duration, Refusal> {
@@ -374,6 +381,7 @@ fn hash(request: &v1::CreateContainerRequest) -> String {
         idle_stop_seconds,
         snapshots,
         allow_from,
+        replicate_every_seconds,
     } = request;
     let content =
         serde_json::json!([user, ssh_keys, format!("{cpu:?}"), memory_bytes, disk_bytes, image, autostart, node]);
@@ -385,7 +393,8 @@ fn hash(request: &v1::CreateContainerRequest) -> String {
     };
     let snapshots = snapshots.map(|asked| format!("{:?} {}", asked.every(), asked.keep)).unwrap_or_default();
     let allow = if allow_from.is_empty() { String::new() } else { serde_json::json!(allow_from).to_string() };
-    let digest = Sha256::digest(format!("{content}{labels}{lifetime}{snapshots}{allow}"));
+    let replicate = if *replicate_every_seconds == 0 { String::new() } else { format!("r{replicate_every_seconds}") };
+    let digest = Sha256::digest(format!("{content}{labels}{lifetime}{snapshots}{allow}{replicate}"));
     digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
         // Writing to a String cannot fail.
         write!(hex, "{byte:02x}").expect("a String takes all that is written to it");

@@ -2,7 +2,7 @@
 
 use containarium_proto::{convert, factor::Factor, keys::Key, names::NodeName, spec::Capacity, v1};
 
-use super::{share, snapshots, view::View};
+use super::{replicas, share, snapshots, view::View};
 use crate::{
     availability::Availability,
     config::Overcommit,
@@ -44,6 +44,7 @@ pub(super) fn container(view: &View) -> v1::Container {
         allow_from: container.allow_from.iter().map(ToString::to_string).collect(),
         idle_since_unix_millis: view.idle_since.map_or(0, |since| since - since % 1000),
         snapshots: snapshots::schedule(&view.held),
+        replication: replicas::shown(&view.held),
         snapshotted_at_unix_millis: container.snapshots.last_at.unwrap_or_default(),
     }
 }

@@ -140,6 +140,7 @@ pub(super) async fn refuse_busy(tx: &mut WriteTx, held: &Held, sights: &Sights) 
         _ if row.desired == Desired::Absent => "it is being deleted".to_owned(),
         Observed::Converging { step } => step.title,
         Observed::Unknown => "it has just been given an order".to_owned(),
+        Observed::AwaitingWord => "it has not been started yet".to_owned(),
         Observed::Absent => {
             let message = format!("{} holds nothing of {name} any more", row.node);
             return Err(Refusal::new(Reason::ContainerFailed, message));

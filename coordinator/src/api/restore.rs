@@ -204,6 +204,12 @@ async fn refuse_busy(
         ));
     }
     refuse_moving(held)?;
+    if held.container.replication.node.is_some() {
+        let message = format!("{name} has a replica, which is of what would be replaced");
+        return Err(Refusal::new(Reason::Refused, message).hint(format!(
+            "'containarium failover {owner}' goes back to it; 'containarium replicate off {owner}' does away with it"
+        )));
+    }
     refuse_expired(held, owner)?;
     if let Some(backup) = tx.reader().backing_up(held.container.id).await? {
         return Err(under_way::busy(&backup));
@@ -231,7 +237,9 @@ async fn choose(
     let (nodes, claims) = tx.reader().nodes_and_claims().await?;
     let mut candidates = placing::candidates(&nodes, &claims, &reign.sights());
     if let Some(held) = held {
-        candidates.retain(|candidate| candidate.name != held.placement.node);
+        let there =
+            |name: &NodeName| held.placement.node == *name || held.container.replication.superseded.contains(name);
+        candidates.retain(|candidate| !there(&candidate.name));
     }
     let able = under_way::with_store(reign);
     for candidate in &mut candidates {
@@ -314,9 +322,10 @@ async fn insert(
         snapshots: Snapshotting::default(),
         allow_from: Default::default(),
         guests: Default::default(),
+        replication: Default::default(),
     })
     .await?;
-    let spec = Spec { restarts: 0, ..facts.spec.clone() };
+    let spec = Spec { restarts: 0, fenced: false, ..facts.spec.clone() };
     let row = PlacementRow {
         container: id,
         node,

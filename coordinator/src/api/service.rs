@@ -11,7 +11,7 @@ use super::{
     progress::{self, ProgressStream},
     protect,
     refuse::no_such_user,
-    render, repair, resize, restore, sessions, share, snapshots, stray, usage, view,
+    render, repair, replicas, resize, restore, sessions, share, snapshots, stray, usage, view,
     watch::{Places, WatchStream},
     watch_events::Followed,
 };
@@ -50,6 +50,9 @@ impl v1::fleet_server::Fleet for FleetService {
     type RestoreBackupStream = ProgressStream;
     type DeleteBackupStream = ProgressStream;
     type ShareContainerStream = ProgressStream;
+    type SetReplicationStream = ProgressStream;
+    type FailoverStream = ProgressStream;
+    type DiscardOldCopyStream = ProgressStream;
     type WatchContainersStream = WatchStream<v1::ListContainersResponse>;
     type WatchEventsStream = WatchStream<v1::WatchEventsResponse>;
 
@@ -144,6 +147,31 @@ impl v1::fleet_server::Fleet for FleetService {
             lifetime::Outcome::Done(progress) => progress::once(*progress),
             lifetime::Outcome::Waiting(goal) => progress::follow(self.reign.clone(), goal),
         }))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
+    async fn set_replication(
+        &self,
+        request: Request<v1::SetReplicationRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let wanted = replicas::parse(request.get_ref(), &self.reign.config.lifetimes.replication)?;
+        let goal = replicas::set(&self.reign, &wanted).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
+    async fn failover(&self, request: Request<v1::FailoverRequest>) -> Result<Response<ProgressStream>, Status> {
+        let goal = replicas::failover(&self.reign, request.get_ref()).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
+    }
+
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user))]
+    async fn discard_old_copy(
+        &self,
+        request: Request<v1::DiscardOldCopyRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let goal = replicas::discard(&self.reign, request.get_ref()).await?;
+        Ok(Response::new(progress::follow(self.reign.clone(), goal)))
     }
 
     #[tracing::instrument(skip_all, fields(user = request.get_ref().user))]

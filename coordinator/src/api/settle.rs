@@ -115,7 +115,12 @@ impl Goal for Settled {
             }
             (Observed::Converging { step: at }, _) => self.said.news(agent_step(at, (0, 0))),
             (
-                Observed::Unknown | Observed::Absent | Observed::Running | Observed::Stopped | Observed::AwaitingCopy,
+                Observed::Unknown
+                | Observed::Absent
+                | Observed::Running
+                | Observed::Stopped
+                | Observed::AwaitingCopy
+                | Observed::AwaitingWord,
                 _,
             ) => None,
         };

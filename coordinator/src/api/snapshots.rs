@@ -303,7 +303,11 @@ async fn refuse_restoring(tx: &mut WriteTx, held: &Held, sights: &Sights) -> Res
     let begins = match &observed {
         Observed::Converging { step } => step.index <= 1,
         Observed::Unknown | Observed::Absent => true,
-        Observed::Running | Observed::Stopped | Observed::AwaitingCopy | Observed::Failed { .. } => false,
+        Observed::Running
+        | Observed::Stopped
+        | Observed::AwaitingCopy
+        | Observed::AwaitingWord
+        | Observed::Failed { .. } => false,
     };
     match &row.licence {
         Some(Licence::Adopt { .. }) => refuse_busy(tx, held, sights).await,

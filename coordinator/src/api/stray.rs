@@ -136,6 +136,7 @@ async fn insert(tx: &mut WriteTx, request: RequestId, node: &NodeRow, order: &Or
         snapshots: Snapshotting::default(),
         allow_from: Vec::new(),
         guests: Vec::new(),
+        replication: Default::default(),
     })
     .await?;
     let row = PlacementRow {

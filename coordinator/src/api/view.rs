@@ -35,6 +35,14 @@ pub(super) fn view(held: Held, sights: &Sights) -> View {
         None => (phase, detail),
         Some(moving) => while_moving(moving, (phase, detail)),
     };
+    let replication = &held.container.replication;
+    let detail = match (phase, replication.as_of.filter(|_| replication.node.is_some())) {
+        (Phase::Unreachable | Phase::Lost, Some(as_of)) => {
+            let (user, as_of) = (&held.container.owner, clock::shown(as_of));
+            format!("{detail}; 'containarium failover {user}' brings it back as it was at {as_of}")
+        }
+        _ => detail,
+    };
     let idle_since = sights.get(&row.node).and_then(|sight| sight.idle_since(row.container, row.generation));
     View { held, phase, detail, idle_since }
 }

@@ -32,6 +32,17 @@ pub(crate) struct Begin {
 pub(crate) async fn judge(reign: &Reign, tx: &mut WriteTx, held: &Held) -> Result<Vec<Verdict>, StoreError> {
     let (nodes, claims) = tx.reader().nodes_and_claims().await?;
     let mut candidates = placing::candidates(&nodes, &claims, &reign.sights());
+    let rows = tx.reader().of_container(held.placement.container).await?;
+    let there = |name: &NodeName| rows.iter().find(|row| row.placement.node == *name);
+    for candidate in &mut candidates {
+        if let Some(Held { placement, .. }) = there(&candidate.name) {
+            candidate.problem = Some(match placement.role {
+                Role::Replica(_) => "its replica is there: 'containarium replicate' moves that".to_owned(),
+                Role::Superseded => "an older copy of it is there: 'containarium failover --discard-old'".to_owned(),
+                Role::Home | Role::Arriving(_) | Role::Leaving => "a copy of it is there".to_owned(),
+            });
+        }
+    }
     candidates.retain(|candidate| candidate.name != held.placement.node);
     let row = &held.placement;
     // The copy brings its own file system: the image need not be there.
@@ -122,7 +133,7 @@ pub(crate) async fn cancel(tx: &mut WriteTx, row: &MoveRow, why: &str) -> Result
             Role::Home if placement.desired != row.resume && placement.is_home() => {
                 tx.change_order(&PlacementRow { desired: row.resume, ..next }).await?;
             }
-            Role::Home | Role::Arriving(_) | Role::Leaving => {}
+            Role::Home | Role::Arriving(_) | Role::Leaving | Role::Replica(_) | Role::Superseded => {}
         }
     }
     tx.update_move(&MoveRow { phase: MovePhase::Cancelling, reason: why.to_owned(), ..row.clone() }).await

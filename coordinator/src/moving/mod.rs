@@ -17,19 +17,21 @@ use std::{
 use containarium_proto::{
     ids::{ContainerId, Generation},
     names::NodeName,
-    node::CopyPass,
+    node::{CopyKind, CopyPass},
     spec::Observed,
 };
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-use self::plan::{Side, Step};
+use self::plan::Step;
 use crate::{
     availability::Availability,
     node::{Drivers, live},
     reign::Reign,
     store::{Held, MoveRow, StoreError},
 };
+
+pub(crate) use plan::Side;
 
 pub(crate) use act::{Begin, begin, cancel, judge, may_cancel, without};
 
@@ -160,7 +162,7 @@ async fn step(
                     return Ok(Progress::Waits);
                 }
                 let client = drivers.client(&row.source).ok_or("the source has no driver")?;
-                client.withdraw_copy(container).await?;
+                client.withdraw_copy(container, CopyKind::Move).await?;
             }
             act::end(reign, &row).await?;
             Ok(Progress::Did)
@@ -195,7 +197,7 @@ async fn offer(
     let node = reign.store.reader().await?.node(&from.node).await?.ok_or("the source is not known any more")?;
     let giving = drivers.client(&from.node).ok_or("the source has no driver")?;
     let taking = drivers.client(&to.node).ok_or("the target has no driver")?;
-    let offer = giving.offer_copy((from.container, from.generation), (pass, last), node.host()).await?;
+    let offer = giving.offer_copy((from.container, from.generation), (CopyKind::Move, pass, last), node.host()).await?;
     taking.receive_copy((to.container, to.generation), offer).await?;
     tracing::info!(%pass, last, source = %from.node, "a pass of the copy was handed over");
     Ok(())

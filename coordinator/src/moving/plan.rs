@@ -26,10 +26,10 @@ const MAX_OFFERS: u32 = 8;
 
 /// One placement of the two, with what its node last said of the order it has.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Side<'a> {
-    pub(super) held: &'a Held,
-    pub(super) observed: &'a Observed,
-    pub(super) availability: Availability,
+pub(crate) struct Side<'a> {
+    pub(crate) held: &'a Held,
+    pub(crate) observed: &'a Observed,
+    pub(crate) availability: Availability,
 }
 
 /// What to do next.
@@ -105,6 +105,7 @@ fn copying(row: &MoveRow, source: Side<'_>, target: Side<'_>, offers: u32) -> St
         | Observed::Absent
         | Observed::Converging { .. }
         | Observed::Running
+        | Observed::AwaitingWord
         | Observed::Failed { permanent: false, .. } => Step::Wait,
     }
 }
@@ -118,6 +119,7 @@ fn stopping(row: &MoveRow, source: Side<'_>, target: Side<'_>) -> Step {
         | Observed::Converging { .. }
         | Observed::Running
         | Observed::AwaitingCopy
+        | Observed::AwaitingWord
         | Observed::Failed { permanent: false, .. } => Step::Wait,
     }
 }
@@ -137,6 +139,7 @@ fn starting(row: &MoveRow, target: Option<Side<'_>>) -> Step {
             | Observed::Running
             | Observed::Stopped
             | Observed::AwaitingCopy
+            | Observed::AwaitingWord
             | Observed::Failed { .. },
             _,
         ) => Step::Wait,

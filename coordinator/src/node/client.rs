@@ -19,7 +19,7 @@ use containarium_proto::{
     image::ImageFiles,
     names::NodeName,
     node::{
-        Account, ContainerReport, CopyOffer, CopyPass, Foreign, NodeReport, Order, SEEN_TERM, Sender, Usage,
+        Account, ContainerReport, CopyKind, CopyOffer, CopyPass, Foreign, NodeReport, Order, SEEN_TERM, Sender, Usage,
         UsageSample,
     },
     pki::{CertsDir, PkiError},
@@ -192,7 +192,7 @@ impl AgentClient {
     pub(crate) async fn offer_copy(
         &self,
         (container, generation): (ContainerId, Generation),
-        (pass, must_be_stopped): (CopyPass, bool),
+        (kind, pass, must_be_stopped): (CopyKind, CopyPass, bool),
         host: &str,
     ) -> Result<CopyOffer, CallError> {
         let request = v1::OfferCopyRequest {
@@ -202,6 +202,7 @@ impl AgentClient {
             pass: pass.0.get(),
             must_be_stopped,
             host: host.to_owned(),
+            replica: kind == CopyKind::Replica,
         };
         let mut wire = self.wire()?;
         // It makes a snapshot.
@@ -225,9 +226,10 @@ impl AgentClient {
     }
 
     /// Removes what offers have left.
-    pub(crate) async fn withdraw_copy(&self, container: ContainerId) -> Result<(), CallError> {
+    pub(crate) async fn withdraw_copy(&self, container: ContainerId, kind: CopyKind) -> Result<(), CallError> {
         let sender = Some(convert::sender_to_wire(self.sender));
-        let request = v1::WithdrawCopyRequest { sender, container_id: container.to_string() };
+        let replica = kind == CopyKind::Replica;
+        let request = v1::WithdrawCopyRequest { sender, container_id: container.to_string(), replica };
         let mut wire = self.wire()?;
         // An agent that has just started does not know yet what is there: not found is no answer.
         within(self.timings.access_deadline, wire.withdraw_copy(request)).await.map(drop)

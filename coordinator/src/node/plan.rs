@@ -41,8 +41,10 @@ fn lacks(row: &PlacementRow, report: Option<&ContainerReport>) -> bool {
         Some(report) if report.generation < row.generation => true,
         // The agent is at our generation. Only a deletion is asked about again: its rows wait for the answer.
         Some(report) if report.generation == row.generation => {
-            row.desired == Desired::Absent
-                && matches!(report.observed, Observed::Running | Observed::Stopped | Observed::Unknown)
+            (row.desired == Desired::Absent
+                && matches!(report.observed, Observed::Running | Observed::Stopped | Observed::Unknown))
+                // It may start: it is the home still, or the order would be another one.
+                || report.observed == Observed::AwaitingWord
         }
         // The agent is ahead of us: our database is older than the fleet. It would refuse us, rightly (I4).
         Some(_) => false,
@@ -90,7 +92,7 @@ pub(crate) fn findings<'a>(rows: &[Held], seen: impl IntoIterator<Item = &'a Con
         let held = || Box::new((*held).clone());
         match &report.observed {
             Observed::Absent if row.desired == Desired::Absent => findings.push(Finding::Gone { held: held() }),
-            Observed::Unknown | Observed::Converging { .. } | Observed::AwaitingCopy => {}
+            Observed::Unknown | Observed::Converging { .. } | Observed::AwaitingCopy | Observed::AwaitingWord => {}
             settled @ (Observed::Absent | Observed::Running | Observed::Stopped | Observed::Failed { .. }) => {
                 if row.observed_now() != settled {
                     findings.push(Finding::Settled { held: held(), observed: settled.clone() });

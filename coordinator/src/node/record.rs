@@ -119,7 +119,9 @@ async fn settle(tx: &mut WriteTx, held: &Held, observed: &Observed) -> Result<()
         }
         Observed::Absent => (EventKind::ContainerLost, format!("{node} holds nothing of it any more")),
         // Never findings.
-        Observed::Unknown | Observed::Converging { .. } | Observed::AwaitingCopy => return Ok(()),
+        Observed::Unknown | Observed::Converging { .. } | Observed::AwaitingCopy | Observed::AwaitingWord => {
+            return Ok(());
+        }
     };
     if matches!(observed, Observed::Failed { permanent: true, .. }) && go_back(tx, held, observed).await? {
         return Ok(());

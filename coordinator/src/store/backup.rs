@@ -136,6 +136,8 @@ impl Store {
             ),
             "DELETE FROM move".to_owned(),
             "DELETE FROM placement WHERE role <> 'home'".to_owned(),
+            // Replicas are made anew: nobody knows what became of those of then.
+            "UPDATE container SET replica_as_of = 0".to_owned(),
             "UPDATE placement SET ever_ran = 1".to_owned(),
             format!("UPDATE fleet SET access_revision = access_revision + {ACCESS_LEAP}"),
         ];

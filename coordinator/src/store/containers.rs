@@ -64,6 +64,7 @@ impl WriteTx {
             .await
             .map_err(failed("inserting a container"))?;
         self.set_lifetime(container.id, &container.lifetime).await?;
+        self.set_replication(container.id, &container.replication).await?;
         self.set_snapshotting(container.id, &container.snapshots).await
     }
 

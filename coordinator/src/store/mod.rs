@@ -27,6 +27,7 @@ mod moves;
 mod nodes;
 mod open;
 mod read;
+mod replicas;
 mod rows;
 mod shares;
 mod snapshots;
@@ -55,6 +56,7 @@ pub(crate) use lock::StateLock;
 pub(crate) use moves::{MovePhase, MoveRow};
 pub(crate) use nodes::NodeFacts;
 pub(crate) use read::{Claim, Reader};
+pub(crate) use replicas::Replication;
 pub(crate) use rows::{ContainerRow, Held, Moving, NodeRow, PlacementRow, Policy, Role, Undo, next_generation};
 pub(crate) use snapshots::{SnapshotRow, SnapshotState, Snapshotting, under_way};
 pub(crate) use write::WriteTx;
@@ -178,6 +180,7 @@ fn migrator() -> Migrator {
         one(12, "host_ca", include_str!("../../migrations/0012_host_ca.sql")),
         one(13, "share_audit", include_str!("../../migrations/0013_share_audit.sql")),
         one(14, "lease", include_str!("../../migrations/0014_lease.sql")),
+        one(15, "replica", include_str!("../../migrations/0015_replica.sql")),
     ])
 }
 

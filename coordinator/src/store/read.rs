@@ -30,7 +30,11 @@ macro_rules! held {
             "(SELECT string_agg(f.owner, ',') FROM allowance a JOIN container f ON f.id = a.from_id ",
             "WHERE a.container_id = c.id) AS allow_from, ",
             "c.expires_at, c.warn_at, c.expired_at, c.graced, c.kept_noted, c.idle_stop_seconds, ",
-            "c.snapshot_every, c.snapshot_keep, c.snapshotted_at ",
+            "c.snapshot_every, c.snapshot_keep, c.snapshotted_at, ",
+            "c.replicate_seconds, c.replicate_to, c.replica_pass, c.replica_as_of, c.replica_began, c.replica_problem, ",
+            "(SELECT r.node FROM placement r WHERE r.container_id = c.id AND r.role = 'replica') AS replica_node, ",
+            "(SELECT string_agg(o.node, ',') FROM placement o WHERE o.container_id = c.id AND o.role = 'superseded') ",
+            "AS superseded_nodes ",
             "FROM container c JOIN placement p ON p.container_id = c.id LEFT JOIN move m ON m.container_id = c.id ",
             $rest
         )
@@ -112,6 +116,16 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
     pub(crate) async fn with_snapshots(&mut self) -> Result<Vec<Held>, StoreError> {
         let found = sqlx::query(held!("WHERE c.snapshot_every <> '' ORDER BY c.id"));
         let found = found.fetch_all(&mut *self.0).await.map_err(failed("listing schedules"))?;
+        found.iter().map(rows::held).collect()
+    }
+
+    /// Every container with a replica, or with what is left of one, with every placement.
+    pub(super) async fn replicated(&mut self) -> Result<Vec<Held>, StoreError> {
+        let found = sqlx::query(held!(
+            "WHERE c.replicate_seconds > 0 OR c.replica_pass > 0 OR EXISTS \
+             (SELECT 1 FROM placement q WHERE q.container_id = c.id AND q.role = 'replica') ORDER BY c.id, p.node"
+        ));
+        let found = found.fetch_all(&mut *self.0).await.map_err(failed("listing replicas"))?;
         found.iter().map(rows::held).collect()
     }
 

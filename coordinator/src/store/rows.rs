@@ -16,7 +16,9 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::{ColumnIndex, Row, any::AnyRow};
 
-use super::{Lifetime, MovePhase, Snapshotting, StoreError, allowances, failed, lifetimes, snapshots};
+use super::{
+    Lifetime, MovePhase, Replication, Snapshotting, StoreError, allowances, failed, lifetimes, replicas, snapshots,
+};
 use crate::{placement::Resources, settings::NodeSettings};
 
 /// The operator's word on a node.
@@ -97,6 +99,8 @@ pub(crate) struct ContainerRow {
     pub(crate) allow_from: Vec<Username>,
     /// Who else may use it, by name.
     pub(crate) guests: Vec<Guest>,
+    /// Written by a statement of its own.
+    pub(crate) replication: Replication,
 }
 
 /// What one node was told to hold, and what was last durably seen of it there.
@@ -142,6 +146,10 @@ pub(crate) enum Role {
     Arriving(CopyPass),
     /// Where it lived until a moment ago: kept, stopped, until the new home has answered.
     Leaving,
+    /// A second copy, refreshed again and again, with the passes of it there must have been.
+    Replica(CopyPass),
+    /// The home before a failover: kept, stopped, until an operator discards it.
+    Superseded,
 }
 
 impl Role {
@@ -150,13 +158,15 @@ impl Role {
             Self::Home => "home",
             Self::Arriving(_) => "arriving",
             Self::Leaving => "leaving",
+            Self::Replica(_) => "replica",
+            Self::Superseded => "superseded",
         }
     }
 
     pub(crate) fn pass(self) -> Option<CopyPass> {
         match self {
-            Self::Arriving(pass) => Some(pass),
-            Self::Home | Self::Leaving => None,
+            Self::Arriving(pass) | Self::Replica(pass) => Some(pass),
+            Self::Home | Self::Leaving | Self::Superseded => None,
         }
     }
 
@@ -172,6 +182,8 @@ impl Role {
             "home" => Ok(Self::Home),
             "leaving" => Ok(Self::Leaving),
             "arriving" => Ok(Self::Arriving(pass()?)),
+            "replica" => Ok(Self::Replica(pass()?)),
+            "superseded" => Ok(Self::Superseded),
             other => Err(corrupt("role", other)),
         }
     }
@@ -304,6 +316,7 @@ pub(super) fn held(row: &AnyRow) -> Result<Held, StoreError> {
         snapshots: snapshots::snapshotting(row)?,
         allow_from: allowances::allow_from(row)?,
         guests: json(row, "guests")?,
+        replication: replicas::replication(row)?,
     };
     let change_request = match text(row, "change_request")?.as_str() {
         "" => None,

@@ -47,6 +47,7 @@ pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
         snapshots: Default::default(),
         allow_from: Vec::new(),
         guests: Vec::new(),
+        replication: Default::default(),
     };
     let placement = PlacementRow {
         container: id,
@@ -60,6 +61,7 @@ pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
             image: "a".repeat(64).parse().unwrap(),
             autostart: true,
             restarts: 0,
+            fenced: false,
         },
         reserved: Resources { cpu_millis: 2000, memory_bytes: 2 << 30, disk_bytes: 20_000_000_000 },
         address: [10, 100, 1, last].into(),

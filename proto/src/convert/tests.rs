@@ -20,6 +20,7 @@ fn order() -> Order {
             image: "a".repeat(64).parse().unwrap(),
             autostart: true,
             restarts: 1,
+            fenced: true,
         },
         address: Ipv4Addr::new(10, 100, 1, 2),
         keys: KeySet::from_lines([KEY]).unwrap(),

@@ -11,9 +11,9 @@ use super::{Background, Fleet, follow};
 /// Seconds for hours. The grace is long enough to act in, on a loaded machine too.
 pub(super) fn short() -> Lifetimes {
     let from_a_second = |bounds: Bounds| Bounds { least: Duration::from_secs(1), ..bounds };
-    let Lifetimes { ttl, idle_stop, warning, .. } = Lifetimes::default();
-    let (ttl, idle_stop) = (from_a_second(ttl), from_a_second(idle_stop));
-    Lifetimes { ttl, idle_stop, warning, warning_share: 2, grace: Duration::from_secs(3) }
+    let Lifetimes { ttl, idle_stop, replication, warning, .. } = Lifetimes::default();
+    let (ttl, idle_stop, replication) = (from_a_second(ttl), from_a_second(idle_stop), from_a_second(replication));
+    Lifetimes { ttl, idle_stop, replication, warning, warning_share: 2, grace: Duration::from_secs(3) }
 }
 
 impl Fleet {

@@ -151,7 +151,7 @@ impl History {
         }
         self.newest.insert(at.clone(), newest.max(row.generation));
         let content = |row: &Placement| {
-            let pass = if row.role == "arriving" { row.copy_pass } else { 0 };
+            let pass = if matches!(row.role.as_str(), "arriving" | "replica") { row.copy_pass } else { 0 };
             (row.desired.clone(), row.spec.clone(), row.address.clone(), pass)
         };
         let before = self.orders.insert((at.clone(), row.generation), row.clone());
@@ -161,7 +161,8 @@ impl History {
         }
     }
 
-    /// I8: the home of what ever ran changes only along a move that somebody asked for.
+    /// I8: the home of what ever ran changes only along a move that somebody asked for, or by a failover, which only an
+    /// operator asks for: to the replica, and what was the home is superseded or given up.
     fn home_moved(&mut self, rows: &Rows, id: &str) {
         let at = |node: &str| (id.to_owned(), node.to_owned());
         let Some(from) = self.rows.homes(id).first().map(|node| (*node).to_owned()) else { return };
@@ -172,7 +173,10 @@ impl History {
             .moves
             .get(id)
             .is_some_and(|(source, target)| (source, target) == (&from, &to) || (source, target) == (&to, &from));
-        if from != to && ran && !asked {
+        let was_replica = self.rows.placements.get(&at(&to)).is_some_and(|row| row.role == "replica");
+        let is_superseded = rows.placements.get(&at(&from)).is_none_or(|row| row.role == "superseded");
+        let failed_over = was_replica && is_superseded;
+        if from != to && ran && !asked && !failed_over {
             self.wrong(Invariant::I8, format!("{id} went from {from} to {to} and nobody asked for it"));
         }
     }
@@ -287,9 +291,15 @@ impl History {
     }
 
     /// It never ran there for anybody and is wanted elsewhere now: a node that was cut off may make it all the same, and
-    /// destroys it when it hears.
+    /// destroys it when it hears. What a failover has superseded runs on where nobody can be told, and is stopped then.
     fn is_outdated(&self, at: &At) -> bool {
-        self.rows.placements.get(at).is_some_and(|row| row.desired == "absent" && !row.ever_ran)
+        let outdated = |row: &Placement| row.desired == "absent" && !row.ever_ran || row.role == "superseded";
+        self.rows.placements.get(at).is_some_and(outdated)
+    }
+
+    /// A snapshot holds the stamp of its own time, until the instance is stamped anew.
+    fn is_going_back(&self, at: &At) -> bool {
+        self.rows.placements.get(at).is_some_and(|row| matches!(row.licence, Some(Licence::Restore { .. })))
     }
 
     fn by_agent(&mut self, node: &str, before: Option<&SimInstance>, after: Option<&SimInstance>) {
@@ -310,6 +320,7 @@ impl History {
         if let (Some(was), Some(is)) = (&was, &is)
             && was.order.id == is.order.id
             && is.order.generation < was.order.generation
+            && !self.is_going_back(&(is.order.id.to_string(), node.to_owned()))
         {
             let text = format!("{node}: {name} went back from {} to {}", was.order.generation, is.order.generation);
             self.wrong(Invariant::I4, text);

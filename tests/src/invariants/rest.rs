@@ -102,6 +102,9 @@ fn rows(wrong: &mut Wrong, seen: &Seen) {
         wrong.unless(false, || format!("{id} is still moving from {source} to {target}"));
     }
     for ((id, node), row) in &rows.placements {
+        if matches!(row.role.as_str(), "replica" | "superseded") {
+            continue;
+        }
         wrong.unless(row.is_home(), || format!("{id} on {node} is {}, {}", row.role, row.desired));
         wrong.unless(row.licence.is_none(), || format!("{id} on {node} keeps a licence"));
         let Some(listed) = seen.listed.iter().find(|c| c.id == *id && c.node == *node) else {
@@ -121,8 +124,19 @@ fn instances(wrong: &mut Wrong, seen: &Seen, node: &SeenNode) {
     let name_of = &node.listed.name;
     let here: BTreeMap<&String, &v1::Container> =
         seen.listed.iter().filter(|c| c.node == *name_of).map(|c| (&c.name, c)).collect();
+    let kept: BTreeMap<&String, &v1::Container> =
+        seen.listed.iter().filter(|c| kept_by(c).any(|node| node == name_of)).map(|c| (&c.name, c)).collect();
+    for name in kept.keys().filter(|name| !node.instances.contains_key(**name)) {
+        wrong.unless(false, || format!("{name_of}: its copy of {name} is missing"));
+    }
     for (name, instance) in &node.instances {
         let listed = here.get(name);
+        if let (Some(stamp), Some(c)) = (&instance.seen.stamp, kept.get(name)) {
+            let resting = instance.seen.power == containarium_agent::host::Power::Stopped;
+            let same = c.id == stamp.order.id.to_string();
+            wrong.unless(resting && same, || format!("{name_of}: its copy of {name} runs, or is another's"));
+            continue;
+        }
         match (&instance.seen.stamp, listed) {
             (None, None) => {}
             (None, Some(_)) => {
@@ -141,6 +155,12 @@ fn instances(wrong: &mut Wrong, seen: &Seen, node: &SeenNode) {
     for name in here.keys().filter(|name| !node.instances.contains_key(**name)) {
         wrong.unless(false, || format!("{name_of}: {name} is missing"));
     }
+}
+
+/// Who has a second copy of it: its replica, and what it was before a failover.
+fn kept_by(container: &v1::Container) -> impl Iterator<Item = &String> {
+    let replication = container.replication.iter();
+    replication.flat_map(|r| r.old_copies.iter().chain(Some(&r.node).filter(|node| !node.is_empty())))
 }
 
 /// What an instance is, beside what is listed of it.
@@ -179,7 +199,9 @@ fn differences(listed: &v1::Container, instance: &SimInstance, all: &[v1::Contai
 }
 
 fn reservations(wrong: &mut Wrong, seen: &Seen, node: &SeenNode) {
-    let here = || seen.listed.iter().filter(|c| c.node == node.listed.name).filter_map(|c| c.spec.as_ref());
+    let name = &node.listed.name;
+    let is_here = |c: &&v1::Container| c.node == *name || kept_by(c).any(|node| node == name);
+    let here = || seen.listed.iter().filter(is_here).filter_map(|c| c.spec.as_ref());
     let promised: (u64, u64) = (here().map(|s| s.memory_bytes).sum(), here().map(|s| s.disk_bytes).sum());
     let reserved = (node.listed.reserved_memory_bytes, node.listed.reserved_disk_bytes);
     wrong.unless(reserved == promised, || {
@@ -213,8 +235,10 @@ fn accounts(wrong: &mut Wrong, seen: &Seen, node: &SeenNode) {
 /// One instance of a container over all nodes.
 fn copies(wrong: &mut Wrong, seen: &Seen) {
     let mut on = BTreeMap::<String, Vec<&str>>::new();
+    let is_kept = |id: &str, node: &String| seen.listed.iter().any(|c| c.id == id && kept_by(c).any(|n| n == node));
     for node in &seen.nodes {
-        for stamp in node.instances.values().filter_map(|instance| instance.seen.stamp.as_ref()) {
+        let stamps = node.instances.values().filter_map(|instance| instance.seen.stamp.as_ref());
+        for stamp in stamps.filter(|stamp| !is_kept(&stamp.order.id.to_string(), &node.listed.name)) {
             on.entry(stamp.order.id.to_string()).or_default().push(&node.listed.name);
         }
     }

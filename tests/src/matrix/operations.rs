@@ -1,6 +1,8 @@
 //! The operations of the crash matrix, one entry each. Every one is about alice on jump-1 of two nodes, with data that
 //! must still be there in the end.
 
+use std::time::Duration;
+
 use containarium_agent::host::{Power, sim::SimInstance};
 use containarium_proto::v1::{self, Phase, PowerAction};
 
@@ -223,7 +225,41 @@ pub static OPERATIONS: &[Operation] = &[
         start: |fleet, _| fleet.drain_in_background("jump-1", 1),
         check: moved,
     },
+    Operation {
+        name: "replicate",
+        // The fence, the offer. The pass, its stamp.
+        effects: &[2, 2],
+        calls: true,
+        arrange: alice_at_home,
+        start: |fleet, request| fleet.replicated_in_background(request, SELDOM),
+        check: |fleet| {
+            kept(fleet, 0, 1);
+            let copy = here(fleet, 1).expect("a replica");
+            assert_eq!((copy.data.as_str(), copy.boots, copy.seen.power), (DATA, 0, Power::Stopped));
+        },
+    },
+    Operation {
+        name: "replicate off",
+        // The fence, the marks. The deletion.
+        effects: &[2, 1],
+        calls: true,
+        arrange: |fleet| {
+            alice_at_home(fleet);
+            let request = uuid::Uuid::new_v4().to_string();
+            fleet.join(fleet.replicated_in_background(&request, SELDOM)).expect("alice is replicated");
+            settle(fleet);
+        },
+        start: |fleet, request| fleet.replicated_in_background(request, 0),
+        check: |fleet| {
+            kept(fleet, 0, 1);
+            assert!(here(fleet, 0).is_some_and(|home| home.snapshots.is_empty()), "the marks are gone");
+            assert!(here(fleet, 1).is_none());
+        },
+    },
 ];
+
+/// Only the first pass comes.
+const SELDOM: u64 = 24 * 3600;
 
 fn here(fleet: &Fleet, node: usize) -> Option<SimInstance> {
     fleet.nodes[node].host.instances_now().remove(NAME)
@@ -337,6 +373,34 @@ impl Fleet {
     pub fn lifetime_in_background(&self, request: v1::SetLifetimeRequest) -> Background {
         let mut client = self.client();
         self.in_background(async move { follow(client.set_lifetime(request).await?.into_inner()).await })
+    }
+
+    /// Has alice replicated, or not (0), and waits until the first copy is whole, or nothing is left of one; from a thread
+    /// of its own.
+    #[must_use]
+    pub fn replicated_in_background(&self, request: &str, every_seconds: u64) -> Background {
+        let mut client = self.client();
+        let request = v1::SetReplicationRequest {
+            user: "alice".into(),
+            request_id: request.into(),
+            every_seconds,
+            node: String::new(),
+        };
+        self.in_background(async move {
+            let last = follow(client.set_replication(request).await?.into_inner()).await?;
+            loop {
+                let listed = client.list_containers(v1::ListContainersRequest::default()).await?.into_inner();
+                let replication = listed.containers.into_iter().find_map(|container| container.replication);
+                let is_done = match replication {
+                    Some(replication) => every_seconds > 0 && replication.as_of_unix_millis > 0,
+                    None => every_seconds == 0,
+                };
+                if is_done {
+                    return Ok(last);
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
     }
 
     /// Protects, or no longer, from a thread of its own.

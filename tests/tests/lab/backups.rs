@@ -12,7 +12,8 @@ use containarium_tests::lab::{Lab, Person, Said, eventually};
 
 use crate::scenario;
 
-/// A gigabyte is exported, written, read and unpacked within a minute here; a kill in the middle costs that once more.
+/// A gigabyte (`CONTAINARIUM_TEST_MIB=1024`) is exported, written, read and unpacked within a minute here; a kill in the
+/// middle costs that once more.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn mib(default: u32) -> u32 {
@@ -82,6 +83,8 @@ fn a_machine_is_restored_from_its_backup_when_its_server_is_gone() {
         lab.cli(&["backup", "create", "alice"])?.ok()?;
         let written = began.elapsed();
         lab.cli(&["backup", "verify", "alice"])?.ok()?;
+        let (bob, bobs) = person_with_data(lab, "bob", "jump-1", 8)?;
+        lab.cli(&["backup", "create", "bob"])?.ok()?;
         ensure!(lab.container("alice")?["status"] == "Running");
         nothing_left(lab)?;
 
@@ -89,11 +92,12 @@ fn a_machine_is_restored_from_its_backup_when_its_server_is_gone() {
         let unreachable = || Ok((lab.container("alice")?["status"] == "Unreachable").then_some(()));
         eventually("the server is seen to be away", PATIENCE, unreachable)?;
         let retired = lab.cli(&["node", "retire", "jump-1", "--lost", "jump-1"])?.ok()?;
-        let offer = retired.err.lines().find_map(|line| line.split_once("containarium backup restore "));
+        let offer = retired.err.lines().find_map(|line| line.split_once("containarium backup restore alice "));
+        ensure!(retired.err.contains("backup restore bob "), "{retired:?}");
         let offered = offer.context("the command that restores it")?.1.to_owned();
         ensure!(lab.container("alice")?["status"] == "Lost");
         let began = Instant::now();
-        let words: Vec<&str> = ["backup", "restore"].into_iter().chain(offered.split(' ')).collect();
+        let words: Vec<&str> = ["backup", "restore", "alice"].into_iter().chain(offered.split(' ')).collect();
         let restored = lab.cli(&words)?.ok()?;
         println!(
             "backup in {:.1} s; restored on another server in {:.1} s: {}",
@@ -106,6 +110,12 @@ fn a_machine_is_restored_from_its_backup_when_its_server_is_gone() {
         ensure!(now["drift"].as_array().is_some_and(Vec::is_empty), "{now}");
         assert_eq!(sum_of(lab, &alice)?, sum);
         assert_eq!(lab.ssh(&alice, "hostname")?.ok()?.out, "alice-container");
+        // The same command does it for whoever is left.
+        let rest = lab.cli(&["node", "retire", "jump-1", "--lost", "jump-1", "--restore"])?.ok()?;
+        ensure!(rest.err.contains("[1/1] bob: "), "{rest:?}");
+        assert_eq!(sum_of(lab, &bob)?, bobs);
+        lab.cli(&["delete", "bob", "--force"])?.ok()?;
+        remove_all(lab, "bob")?;
 
         // A new machine of that name makes the fleet whole again.
         lab.lab(&["start", "jump-1"])?.ok()?;
@@ -170,7 +180,7 @@ fn killed_during(
 #[test]
 fn a_kill_in_the_middle_of_a_backup_or_of_a_restore_loses_and_leaves_nothing() {
     scenario(|lab| {
-        let (alice, sum) = person_with_data(lab, "alice", "jump-2", mib(1024))?;
+        let (alice, sum) = person_with_data(lab, "alice", "jump-2", mib(256))?;
         let node = "jump-2";
         let has = |what: &'static str| move || Ok(leavings(lab, node)?.contains(what));
         let parts = || Ok(fs::read_dir(folder(lab).join("alice")).is_ok_and(|mut entries| entries.next().is_some()));
@@ -178,7 +188,7 @@ fn a_kill_in_the_middle_of_a_backup_or_of_a_restore_loses_and_leaves_nothing() {
         // While Incus exports, and while it is written to the store.
         killed_during(lab, &["backup", "create", "alice"], (node, "incusd"), has("backups/instances/"))?.ok()?;
         killed_during(lab, &["backup", "create", "alice"], (node, "agent"), parts)?.ok()?;
-        println!("two backups of {} MiB, each with a kill, in {:.0} s", mib(1024), began.elapsed().as_secs_f32());
+        println!("two backups of {} MiB, each with a kill, in {:.0} s", mib(256), began.elapsed().as_secs_f32());
         lab.cli(&["backup", "verify", "alice"])?.ok()?;
         nothing_left(lab)?;
         lab.ssh(&alice, "rm data")?.ok()?;

@@ -17,14 +17,18 @@ const SHORT: [(&str, &str); 4] = [
     ("CONTAINARIUM_COORDINATOR_TTL_GRACE", "1m"),
 ];
 
-/// Runs `body` with a coordinator for which lifetimes are short, and then has the usual one back.
 fn with_short_lifetimes(lab: &Lab, body: impl FnOnce() -> Result<()>) -> Result<()> {
+    with_coordinator(lab, &SHORT, body)
+}
+
+/// Runs `body` with a coordinator of other settings, and then has the usual one back.
+pub(crate) fn with_coordinator(lab: &Lab, settings: &[(&str, &str)], body: impl FnOnce() -> Result<()>) -> Result<()> {
     let begin_anew = |environment: &[(&str, &str)]| -> Result<()> {
         lab.lab(&["coordinator", "stop"])?.ok()?;
         lab.lab_with(environment, &["coordinator", "start"])?.ok()?;
         eventually("the coordinator answers", PATIENCE, || Ok((lab.cli(&["list"])?.code == 0).then_some(())))
     };
-    begin_anew(&SHORT)?;
+    begin_anew(settings)?;
     let outcome = body();
     begin_anew(&[])?;
     outcome

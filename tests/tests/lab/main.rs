@@ -20,6 +20,7 @@ mod moves;
 mod network;
 mod nodes;
 mod people;
+mod replicas;
 mod snapshots;
 mod spot;
 mod views;

@@ -21,6 +21,7 @@ fn facts(id: &str) -> BackupFacts {
             image: "5".repeat(64).parse().unwrap(),
             autostart: true,
             restarts: 0,
+            fenced: false,
         },
         image_alias: "containarium".into(),
         labels: Default::default(),

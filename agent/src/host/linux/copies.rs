@@ -2,7 +2,7 @@
 //! one that fetches is let in by the secrets of one operation and nothing else: no server trusts another for longer.
 //!
 //! ```text
-//! source: snapshot containarium-move-<pass> ─► POST /instances/X {migration} ─► operation + secrets + certificate
+//! source: snapshot containarium-<kind>-<pass> ─► POST /instances/X {migration} ─► operation + secrets + certificate
 //! target: POST /instances {source: pull, refresh} ─► only what changed since the last snapshot both have
 //! ```
 
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use containarium_proto::{
     ids::FleetId,
-    node::{CopyOffer, CopyPass, Order},
+    node::{CopyKind, CopyOffer, CopyPass, Order},
 };
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
@@ -23,8 +23,6 @@ use super::{
 };
 use crate::host::HostError;
 
-/// Our own snapshots; a user's or a schedule's have other names.
-const SNAPSHOT: &str = "containarium-move-";
 /// Making or removing a snapshot of a copy-on-write pool that is busy.
 const SNAPSHOT_LIMIT: std::time::Duration = std::time::Duration::from_secs(120);
 const LISTEN: &str = "core.https_address";
@@ -41,9 +39,19 @@ struct Environment {
 }
 
 impl LinuxHost {
-    pub(super) async fn offer(&self, name: &str, pass: CopyPass, host: &str) -> Result<CopyOffer, HostError> {
+    pub(super) async fn offer(
+        &self,
+        name: &str,
+        (kind, pass): (CopyKind, CopyPass),
+        host: &str,
+    ) -> Result<CopyOffer, HostError> {
         let (port, certificate) = self.ensure_listening().await?;
-        self.ensure_snapshot(name, &format!("{SNAPSHOT}{pass}")).await?;
+        self.ensure_snapshot(name, &format!("{}{pass}", kind.prefix())).await?;
+        if kind == CopyKind::Replica {
+            let earlier =
+                |number: &str| number.parse().is_ok_and(|number: u32| number.saturating_add(1) < pass.0.get());
+            self.remove_snapshots(name, |mark| mark.strip_prefix(kind.prefix()).is_some_and(earlier)).await?;
+        }
         let body = json!({ "name": name, "migration": true, "live": false, "instance_only": false });
         let request = self.incus.request(Method::POST, &format!("/instances/{name}")).json(&body);
         let (path, secrets) = self.incus.begin(&format!("offering {name} for a copy"), request).await?;
@@ -135,15 +143,29 @@ impl LinuxHost {
         Ok(ended_well)
     }
 
-    pub(super) async fn remove_copy_marks(&self, name: &str) -> Result<(), HostError> {
+    pub(super) async fn remove_copy_marks(&self, name: &str, kind: CopyKind) -> Result<(), HostError> {
+        self.remove_snapshots(name, |snapshot| snapshot.starts_with(kind.prefix())).await?;
+        match kind {
+            CopyKind::Move => self.write_copied_stamp(name, None).await,
+            // It stays a replica, or was none.
+            CopyKind::Replica => Ok(()),
+        }
+    }
+
+    pub(super) async fn remove_snapshots(
+        &self,
+        name: &str,
+        which: impl Fn(&str) -> bool + Send,
+    ) -> Result<(), HostError> {
         let what = format!("listing the snapshots of {name}");
         let urls: Vec<String> = match self.incus.get(&what, &format!("/instances/{name}/snapshots")).await {
             Ok(urls) => urls,
             Err(failure) if failure.is(StatusCode::NOT_FOUND) => return Ok(()),
             Err(failure) => return Err(failure.into()),
         };
-        let names = urls.iter().filter_map(|url| url.rsplit('/').next());
-        for snapshot in names.filter(|snapshot| snapshot.starts_with(SNAPSHOT)) {
+        let names: Vec<&str> =
+            urls.iter().filter_map(|url| url.rsplit('/').next()).filter(|name| which(name)).collect();
+        for snapshot in names {
             let request = self.incus.request(Method::DELETE, &format!("/instances/{name}/snapshots/{snapshot}"));
             match self.incus.operate(&format!("removing snapshot {snapshot} of {name}"), request, SNAPSHOT_LIMIT).await
             {
@@ -152,7 +174,7 @@ impl LinuxHost {
                 Err(failure) => return Err(failure.into()),
             }
         }
-        self.write_copied_stamp(name, None).await
+        Ok(())
     }
 }
 

@@ -40,7 +40,7 @@ use containarium_proto::{
     identity::{HostCertificate, HostIdentity},
     ids::{FleetId, Generation},
     image::ImageFiles,
-    node::{Account, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
+    node::{Account, CopyKind, CopyOffer, CopyPass, Foreign, ImageOffer, Order, Usage},
     snapshots::{SnapshotName, Snapshots},
     spec::{Capacity, Fingerprint, Image},
 };
@@ -200,7 +200,7 @@ impl Host for LinuxHost {
             .map_err(|_| HostError::transient(format!("sshd at {address} does not answer after {SSH:?}")))
     }
 
-    async fn offer_copy(&self, name: &str, pass: CopyPass, host: &str) -> Result<CopyOffer, HostError> {
+    async fn offer_copy(&self, name: &str, pass: (CopyKind, CopyPass), host: &str) -> Result<CopyOffer, HostError> {
         self.offer(name, pass, host).await
     }
 
@@ -223,8 +223,8 @@ impl Host for LinuxHost {
         self.write_copied_stamp(name, pass).await
     }
 
-    async fn clear_copy(&self, name: &str) -> Result<(), HostError> {
-        self.remove_copy_marks(name).await
+    async fn clear_copy(&self, name: &str, kind: CopyKind) -> Result<(), HostError> {
+        self.remove_copy_marks(name, kind).await
     }
 
     async fn usage(&self, name: &str) -> Result<Option<Usage>, HostError> {

@@ -1,12 +1,12 @@
 //! Snapshots of Incus: made, listed, removed, and brought back to. Those of a copy between nodes have a prefix of their own
 //! and are nobody's here.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use chrono::{DateTime, Utc};
 use containarium_proto::{
     names::Username,
-    node::Order,
+    node::{CopyKind, Order},
     snapshots::{OF_A_COPY, Snapshot, SnapshotName, Snapshots},
 };
 use reqwest::{Method, StatusCode};
@@ -89,10 +89,13 @@ impl LinuxHost {
         // An agent before this one may have begun it, and incusd is still at it.
         self.watch_copy(name).await?;
         self.mend_disk(name).await?;
-        match self.incus.get::<Raw>(&what, &url(name, snapshot)).await {
-            Ok(_) => {}
+        let there = match self.incus.get::<Raw>(&what, &url(name, snapshot)).await {
+            Ok(raw) => raw,
             Err(failure) if failure.is(StatusCode::NOT_FOUND) => return Err(HostError::permanent(failure.text)),
             Err(failure) => return Err(failure.into()),
+        };
+        if snapshot.as_str().starts_with(CopyKind::Replica.prefix()) {
+            self.remove_later(name, there.created_at).await?;
         }
         let request = self.incus.request(Method::PUT, &format!("/instances/{name}"));
         match self.incus.operate(&what, request.json(&json!({ "restore": snapshot })), RESTORE).await {
@@ -103,6 +106,14 @@ impl LinuxHost {
             Err(failure) => return Err(HostError::transient(failure.text)),
         }
         self.take_keys_away(name, &order.owner).await
+    }
+
+    /// Of a replica: a pass that was cut off has brought some of its snapshots, and ZFS goes back only to the newest.
+    async fn remove_later(&self, name: &str, than: DateTime<Utc>) -> Result<(), HostError> {
+        let what = format!("listing the snapshots of {name}");
+        let all: Vec<Raw> = self.incus.get(&what, &format!("/instances/{name}/snapshots?recursion=1")).await?;
+        let later: BTreeSet<String> = all.into_iter().filter(|raw| raw.created_at > than).map(|raw| raw.name).collect();
+        if later.is_empty() { Ok(()) } else { self.remove_snapshots(name, |snapshot| later.contains(snapshot)).await }
     }
 
     /// After incusd was killed in the middle of a restore: the old disk lies aside. If nothing is in its place it goes

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use chrono::Utc;
 use containarium_proto::{
     ids::FleetId,
-    node::Order,
-    snapshots::{Snapshot, SnapshotName, Snapshots},
+    node::{CopyKind, CopyPass, Order},
+    snapshots::{OF_A_COPY, Snapshot, SnapshotName, Snapshots},
 };
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,20 @@ pub(super) fn take(instance: &mut SimInstance, name: &str) {
     instance.snapshots.push(snapshot);
 }
 
+/// As Incus has it: one for a pass, whatever became of its first offer, and the one before.
+pub(super) fn mark_replica(instance: &mut SimInstance, pass: CopyPass) {
+    let (mark, prefix) = (SnapshotName::of_replica(pass), CopyKind::Replica.prefix());
+    if instance.snapshots.iter().all(|snapshot| snapshot.name != mark.as_str()) {
+        take(instance, mark.as_str());
+    }
+    let earlier = |number: &str| number.parse().is_ok_and(|number: u32| number + 1 < pass.0.get());
+    instance.snapshots.retain(|snapshot| !snapshot.name.strip_prefix(prefix).is_some_and(earlier));
+}
+
+pub(super) fn unmark_replica(instance: &mut SimInstance) {
+    instance.snapshots.retain(|snapshot| !snapshot.name.starts_with(CopyKind::Replica.prefix()));
+}
+
 pub(super) fn pack(instance: &SimInstance) -> String {
     let packed: Vec<Packed> = instance.snapshots.iter().map(packed).collect();
     serde_json::to_string(&packed).unwrap_or_default()
@@ -90,6 +104,9 @@ fn bring_back(instance: &mut SimInstance, order: &Order, name: &str, newest_only
     }
     let at = instance.snapshots.iter().position(|snapshot| snapshot.name == name);
     let at = at.ok_or_else(|| HostError::permanent(format!("snapshot {name} not found")))?;
+    if name.starts_with(CopyKind::Replica.prefix()) {
+        instance.snapshots.truncate(at + 1);
+    }
     if newest_only && at + 1 < instance.snapshots.len() {
         return Err(HostError::permanent(format!("snapshot {name} cannot be restored due to subsequent snapshot(s)")));
     }
@@ -116,7 +133,8 @@ impl SimHost {
         self.look(|memory| {
             let one = |s: &SimSnapshot| Snapshot { name: s.name.clone(), created_at: s.created_at };
             let instance = memory.instances.get(name)?;
-            Some(Snapshots { all: instance.snapshots.iter().map(one).collect(), newest_only: memory.newest_only })
+            let ours = instance.snapshots.iter().filter(|snapshot| !snapshot.name.starts_with(OF_A_COPY));
+            Some(Snapshots { all: ours.map(one).collect(), newest_only: memory.newest_only })
         })
         .await
     }

@@ -20,7 +20,7 @@ use tokio::{net::UnixListener, runtime::Runtime};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-use super::{Cli, people::People};
+use super::{Cli, people::People, replicas::Replicas};
 
 /// One thing that happens on a stream.
 pub(crate) enum Step<T = v1::Progress> {
@@ -92,6 +92,7 @@ pub(crate) struct State {
     pub(crate) snapshot_deletes: Vec<v1::DeleteSnapshotRequest>,
     pub(crate) snapshot_restores: Vec<v1::RestoreSnapshotRequest>,
     pub(crate) people: People,
+    pub(crate) replicas: Replicas,
 }
 
 /// Listens on a socket of its own; dropping or stopping it breaks every connection, as a killed process would.
@@ -215,6 +216,9 @@ impl Fleet for Fake {
     type VerifyBackupStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type RestoreBackupStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type DeleteBackupStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type SetReplicationStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type FailoverStream = BoxStream<'static, Result<v1::Progress, Status>>;
+    type DiscardOldCopyStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type ShareContainerStream = BoxStream<'static, Result<v1::Progress, Status>>;
     type WatchContainersStream = BoxStream<'static, Result<v1::ListContainersResponse, Status>>;
     type WatchEventsStream = BoxStream<'static, Result<v1::WatchEventsResponse, Status>>;
@@ -608,6 +612,32 @@ impl Fleet for Fake {
         let node = node.clone();
         state.configures.push(request);
         Ok(Response::new(node))
+    }
+
+    async fn set_replication(
+        &self,
+        request: Request<v1::SetReplicationRequest>,
+    ) -> Result<Response<Self::SetReplicationStream>, Status> {
+        let mut state = self.open()?;
+        let State { replicas, containers, .. } = &mut *state;
+        let last = replicas.set(request.into_inner(), containers);
+        Ok(Response::new(played(vec![Step::say(last)])))
+    }
+
+    async fn failover(&self, request: Request<v1::FailoverRequest>) -> Result<Response<Self::FailoverStream>, Status> {
+        let mut state = self.open()?;
+        let State { replicas, containers, .. } = &mut *state;
+        let last = replicas.fail_over(request.into_inner(), containers);
+        Ok(Response::new(played(vec![Step::say(last)])))
+    }
+
+    async fn discard_old_copy(
+        &self,
+        request: Request<v1::DiscardOldCopyRequest>,
+    ) -> Result<Response<Self::DiscardOldCopyStream>, Status> {
+        self.open()?.replicas.discarded.push(request.into_inner().user);
+        let message = "nothing is left of it".to_owned();
+        Ok(Response::new(played(vec![Step::say(v1::Progress { message, ..Default::default() })])))
     }
 
     async fn share_container(

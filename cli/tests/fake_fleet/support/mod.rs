@@ -3,6 +3,7 @@
 mod cli;
 mod coordinator;
 mod people;
+mod replicas;
 
 use std::{
     thread,
@@ -44,6 +45,7 @@ pub(crate) fn container(user: &str, address: &str) -> v1::Container {
             image_fingerprint: "ab".repeat(32),
             autostart: true,
             restarts: 0,
+            fenced: false,
         }),
         image_alias: "dev".to_owned(),
         created_at_unix_millis: 1_750_000_000_123,
