@@ -234,7 +234,10 @@ fn a_create_that_a_follower_passed_on_outlives_a_leader_that_dies_and_is_back_at
     host.set_ssh_answers(true);
     let began = Instant::now();
     ha.fleet.create(request).unwrap();
-    println!("{:.2?} until a follower found who leads after {leader}, lease {LEASE:?}", began.elapsed());
+    let found = began.elapsed();
+    println!("{found:.2?} until a follower found who leads after {leader}, lease {LEASE:?}");
+    // Kept waiting by the one that died it would be ten seconds.
+    assert!(found < LEASE + Duration::from_secs(5), "{found:?}");
     assert!(ha.until_leader_after(term).1 > term);
     assert_eq!(host.creates(), 1);
     settle(&ha.fleet);
