@@ -20,6 +20,7 @@ mod logs;
 mod machine;
 mod passwd;
 mod policy;
+mod quota;
 mod repair;
 mod sessions;
 mod snapshots;
