@@ -12,6 +12,7 @@ mod crash;
 mod docs;
 mod identity;
 mod images;
+mod leases;
 mod life;
 mod lifetimes;
 mod limits;
