@@ -131,6 +131,11 @@ pub(crate) fn from_status(server: &str, status: &Status) -> Failure {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => unreachable(server, &text),
         // What a process that dies leaves of a stream. Whatever a coordinator itself has to say is a refusal.
         Code::Internal if text.contains("h2 protocol error") => unreachable(server, &text),
+        // Nobody has begun anything: the call itself is unknown there.
+        Code::Unimplemented => {
+            let message = format!("the coordinator at {server} is older than this command, and does not know it");
+            Failure::new(REFUSED, message).hint("upgrade the coordinator, or use the containarium of its version")
+        }
         code => Failure::new(
             Reason::Internal.exit_code(),
             format!("the coordinator at {server} said {code:?}: {}", status.message()),
@@ -223,6 +228,13 @@ mod tests {
         assert_eq!(from_status("s", &torn).code(), UNREACHABLE);
         assert!(!never_connected(&torn), "it may be done");
         assert_eq!(from_status("s", &Status::internal("a bug")).code(), Reason::Internal.exit_code());
+    }
+
+    #[test]
+    fn a_coordinator_that_does_not_know_the_call_is_older() {
+        let failure = from_status("https://fleet:7443", &Status::unimplemented(""));
+        assert_eq!(failure.code(), REFUSED);
+        assert!(failure.message.contains("https://fleet:7443 is older"), "{failure:?}");
     }
 
     #[test]

@@ -158,7 +158,7 @@ fn main() -> Result<()> {
     let mut decisions = Decisions { rng, nodes, owners: BTreeSet::new(), deck: Vec::new() };
     let mut chaos = Chaos::of(lab)?;
     for user in (1..=USERS).map(name) {
-        asked(lab, &["create", &user, "--ssh-key", &chaos.people[&user].public_key()])?.ok()?;
+        create(lab, &user, &chaos.people[&user].public_key())?.ok()?;
         chaos.store(&user, 0)?;
         decisions.owners.insert(user);
     }
@@ -268,7 +268,8 @@ fn perform(lab: &Lab, person: &Person, operation: Operation) -> Result<Said> {
 /// The name may still be that of a machine which is being deleted.
 fn create(lab: &Lab, user: &str, key: &str) -> Result<Said> {
     eventually("the old machine is gone", ANSWER, || {
-        let said = asked(lab, &["create", user, "--ssh-key", key])?;
+        // Small, so that a move finds room on a server of two CPUs too.
+        let said = asked(lab, &["create", user, "--ssh-key", key, "--cpu", "1"])?;
         let listed = asked(lab, &["list", "-o", "json"])?.json()?;
         let mut listed = listed["containers"].as_array().context("containers")?.iter();
         Ok((!listed.any(|c| c["user"] == user && c["status"] == "Deleting")).then_some(said))

@@ -24,6 +24,7 @@ mod people;
 mod replicas;
 mod snapshots;
 mod spot;
+mod upgrade;
 mod views;
 
 mod sshd;
