@@ -16,7 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use containarium_agent::host::{Power, sim::SimInstance};
+use containarium_agent::host::{
+    Power,
+    sim::{SimHost, SimInstance},
+};
 use containarium_proto::{error::Reason, error::Refusal, v1};
 use tonic::Status;
 
@@ -39,8 +42,12 @@ const REST_EVERY: u32 = 12;
 const PATIENCE: Duration = Duration::from_secs(50);
 /// What is asked for again and again is answered within this.
 const ANSWERED: Duration = Duration::from_secs(90);
+/// A node that does not answer is offline by then.
+const OFFLINE_WITHIN: Duration = Duration::from_secs(2);
 /// Between two tries.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
+/// Steps until a node that was failed over from is back.
+const GONE_FOR: u32 = 4;
 /// A key that no order speaks of.
 const TAMPERED: &str = "limits.processes";
 
@@ -121,7 +128,7 @@ pub struct Tally {
     /// Things that were done, by what they are.
     pub done: BTreeMap<String, u32>,
     /// Things that were refused, for a reason that holds.
-    pub refused: u32,
+    pub refused: BTreeMap<String, u32>,
     /// Things of which nobody could say.
     pub unsure: u32,
     /// Tries that nobody answered.
@@ -170,7 +177,7 @@ impl Walker {
             self.land(0, tally);
         }
         self.mishap(number, step.mishap, tally);
-        self.begin(step);
+        self.begin(number, step);
     }
 
     fn mishap(&mut self, number: u32, mishap: Mishap, tally: &mut Tally) {
@@ -179,7 +186,7 @@ impl Walker {
             Mishap::Fault { fault, node, k } => fault.plan(&self.fleet, node, k),
             Mishap::Away { node, steps } => {
                 tally.mishaps += u32::from(self.fleet.revive());
-                if self.away.iter().all(|(away, _)| *away != node) {
+                if !self.is_away(node) {
                     self.fleet.kill_agent(node);
                     self.away.push((node, number + steps));
                     tally.mishaps += 1;
@@ -191,7 +198,7 @@ impl Walker {
         }
     }
 
-    fn begin(&mut self, step: Step) {
+    fn begin(&mut self, number: u32, step: Step) {
         let Step { deed, request, .. } = step;
         match &deed {
             Deed::Write { user, data } => self.write(user, data),
@@ -225,6 +232,9 @@ impl Walker {
             | Deed::Replicate { .. }
             | Deed::Failover { .. }
             | Deed::DiscardOldCopy { .. } => {
+                if let Deed::Failover { user } = &deed {
+                    self.lose_home(user, number);
+                }
                 let running = deed.ask(&self.fleet, &request).expect("a request");
                 let asked = self.fleet.asked();
                 self.flights.push(Flight { deed, request, running, asked, unsure: false });
@@ -247,6 +257,36 @@ impl Walker {
         }
     }
 
+    /// The node that has it, if nobody else has.
+    fn home_of(&self, user: &str) -> Option<usize> {
+        let name = format!("{user}-container");
+        let is_here = |host: &SimHost| host.instances_now().get(&name).is_some_and(is_whole);
+        let mut homes = (0..self.fleet.nodes.len()).filter(|node| is_here(&self.fleet.nodes[*node].host));
+        homes.next().filter(|_| homes.next().is_none())
+    }
+
+    /// Nobody fails over but from a node that is gone. One without a replica may stay.
+    fn lose_home(&mut self, user: &str, number: u32) {
+        let name = format!("{user}-container");
+        let copies = self.fleet.nodes.iter().filter(|node| node.host.instances_now().contains_key(&name)).count();
+        let Some(home) = self.home_of(user).filter(|home| copies > 1 && !self.is_away(*home)) else { return };
+        self.fleet.kill_agent(home);
+        self.away.push((home, number + GONE_FOR));
+    }
+
+    fn is_away(&self, node: usize) -> bool {
+        self.away.iter().any(|(away, _)| *away == node)
+    }
+
+    /// "nothing was changed; try again in half a minute"
+    fn is_not_offline_yet(&self, deed: &Deed, outcome: &Result<v1::Progress, Status>, since: Instant) -> bool {
+        let Deed::Failover { user } = deed else { return false };
+        let reason = outcome.as_ref().err().and_then(Refusal::from_status).map(|refusal| refusal.reason);
+        matches!(reason, Some(Reason::Refused | Reason::NodeUnavailable))
+            && since.elapsed() < OFFLINE_WITHIN
+            && self.home_of(user).is_some_and(|home| self.is_away(home))
+    }
+
     /// Sees one thing to its end, as the CLI does: it repeats what nobody answered, and asks another coordinator.
     fn land(&mut self, at: usize, tally: &mut Tally) {
         let mut flight = self.flights.remove(at);
@@ -257,6 +297,10 @@ impl Walker {
             let Flight { deed, request, running, asked, unsure } = flight;
             if answered {
                 let outcome = self.fleet.join(running);
+                if self.is_not_offline_yet(&deed, &outcome, started) {
+                    flight = self.try_again(deed, request, unsure);
+                    continue;
+                }
                 if !outcome.as_ref().is_err_and(nobody_answered) {
                     return self.note(&deed, &outcome, unsure, tally);
                 }
@@ -271,10 +315,14 @@ impl Walker {
             if asked == self.fleet.asked() {
                 self.fleet.ask_next();
             }
-            std::thread::sleep(TRY_AGAIN);
-            let running = deed.ask(&self.fleet, &request).expect("a request");
-            flight = Flight { deed, request, running, asked: self.fleet.asked(), unsure: true };
+            flight = self.try_again(deed, request, true);
         }
+    }
+
+    fn try_again(&self, deed: Deed, request: String, unsure: bool) -> Flight {
+        std::thread::sleep(TRY_AGAIN);
+        let running = deed.ask(&self.fleet, &request).expect("a request");
+        Flight { deed, request, running, asked: self.fleet.asked(), unsure }
     }
 
     /// Waits until it is; false: whoever was asked never will.
@@ -303,7 +351,7 @@ impl Walker {
         match outcome {
             Outcome::Done | Outcome::Pending => *tally.done.entry(deed.kind()).or_default() += 1,
             Outcome::Unknown => tally.unsure += 1,
-            Outcome::Refused(_) => tally.refused += 1,
+            Outcome::Refused(why) => *tally.refused.entry(format!("{} {why:?}", deed.kind())).or_default() += 1,
         }
         self.told.lines.push(format!("   {deed:?}, unsure: {unsure}: {outcome:?}"));
         self.model.note(deed, outcome, unsure);

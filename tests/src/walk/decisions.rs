@@ -182,7 +182,7 @@ impl Decisions {
         let rng = &mut self.rng;
         let number = rng.random_range(0..USERS);
         let user = format!("user-{number}");
-        match rng.random_range(0..140) {
+        match rng.random_range(0..156) {
             0..22 => Deed::Create { user },
             22..32 => Deed::Resize { user, memory_bytes: u64::from(rng.random_range(1..=4u8)) << 30 },
             32..48 => {
@@ -200,8 +200,8 @@ impl Decisions {
             91..93 => Deed::Uncordon { node: rng.random_range(0..nodes) },
             93..99 => Deed::Write { user, data: format!("{:08x}", rng.random::<u32>()) },
             99..101 => Deed::Tamper { user },
-            101..124 => disk_deed(rng, user),
-            124..132 => Deed::Replicate { user, on: rng.random_ratio(3, 4) },
+            101..137 => disk_deed(rng, user),
+            137..146 => Deed::Replicate { user, on: rng.random_ratio(3, 4) },
             _ => {
                 let with = format!("user-{}", (number + rng.random_range(1..USERS)) % USERS);
                 match rng.random_range(0..3) {
@@ -228,7 +228,7 @@ impl Decisions {
                 let fault = *faults.choose(rng).expect("some of them");
                 Mishap::Fault { fault, node, k: rng.random_range(1..=6) }
             }
-            80..87 => Mishap::Away { node, steps: rng.random_range(1..=8) },
+            80..87 => Mishap::Away { node, steps: rng.random_range(1..=12) },
             roll => match by {
                 None if roll < 96 => Mishap::None,
                 None => Mishap::CoordinatorDies,
@@ -240,11 +240,11 @@ impl Decisions {
 
 fn disk_deed(rng: &mut ChaCha8Rng, user: String) -> Deed {
     let name = *SNAPSHOTS.choose(rng).expect("some of them");
-    match rng.random_range(0..23) {
-        0..9 => Deed::Snapshot { user, name },
-        9..12 => Deed::DeleteSnapshot { user, name },
-        12..18 => Deed::RestoreSnapshot { user, name },
-        18..22 => Deed::Failover { user },
+    match rng.random_range(0..36) {
+        0..13 => Deed::Snapshot { user, name },
+        13..15 => Deed::DeleteSnapshot { user, name },
+        15..24 => Deed::RestoreSnapshot { user, name },
+        24..33 => Deed::Failover { user },
         _ => Deed::DiscardOldCopy { user },
     }
 }

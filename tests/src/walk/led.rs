@@ -15,8 +15,8 @@ use crate::{
     proxy::Cut,
 };
 
-/// The shortest that there is: a leader that is gone is not the only one who is to be met.
-const LEASE: [&str; 2] = ["--lease", "2s"];
+/// As short as may be, so that few steps wait for the next leader; replicas as in the coordinator of this process.
+const OPTIONS: [&str; 4] = ["--lease", "2s", "--shortest-replication", "1s"];
 
 /// A fleet with its leaders.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Led {
         match walk.coordinators {
             Coordinators::One => Self::One(Fleet::watched_nodes(walk.nodes)),
             Coordinators::Three { binary, by } => {
-                let ha = Ha::of(binary, default_hosts(walk.nodes), by, &LEASE);
+                let ha = Ha::of(binary, default_hosts(walk.nodes), by, &OPTIONS);
                 let mut three = Three { ha, current: 0, troubles: Vec::new() };
                 three.ask_next();
                 Self::Three(three)
