@@ -327,9 +327,10 @@ impl Walker {
 
     /// Waits until it is; false: whoever was asked never will.
     fn answered(&mut self, flight: &Flight, tally: &mut Tally) -> bool {
-        let (mut started, mut silent) = (Instant::now(), false);
+        let (began, mut started, mut silent) = (Instant::now(), Instant::now(), false);
         eventually(&format!("it ends: {:?}", flight.deed), || {
             tally.mishaps += u32::from(self.fleet.revive());
+            assert!(began.elapsed() < PATIENCE, "{:?} never ends: {}", flight.deed, self.known_of(&flight.deed));
             if started.elapsed() > self.fleet.patience() {
                 silent = self.fleet.is_silent(flight.asked);
                 if !silent {
@@ -340,6 +341,16 @@ impl Walker {
             silent || flight.running.is_finished()
         });
         !silent || flight.running.is_finished()
+    }
+
+    /// For whoever must find out why something hangs.
+    fn known_of(&self, deed: &Deed) -> String {
+        let name = format!("{}-container", deed.user().unwrap_or_default());
+        let listed: Vec<_> = self.fleet.list().into_iter().filter(|container| container.name == name).collect();
+        let events: Vec<_> = self.fleet.events(&name).into_iter().take(30).map(|e| (e.kind, e.message)).collect();
+        let hosts = self.fleet.nodes.iter().map(|node| (&node.name, node.host.instances_now().remove(&name)));
+        let there: Vec<_> = hosts.filter(|(_, instance)| instance.is_some()).collect();
+        format!("{listed:#?}\n{events:#?}\n{there:#?}")
     }
 
     fn note(&mut self, deed: &Deed, outcome: &Result<v1::Progress, Status>, unsure: bool, tally: &mut Tally) {
