@@ -67,7 +67,7 @@ pub fn settle(fleet: &Fleet) {
     eventually("the fleet agrees with itself", || {
         nothing_went_wrong(fleet);
         let stays = violations(fleet);
-        assert!(started.elapsed() < REST, "{}", listed(&stays));
+        assert!(started.elapsed() < REST, "{}\n{}", listed(&stays), found(fleet));
         stays.is_empty()
     });
 }
@@ -87,6 +87,12 @@ pub fn violations(fleet: &Fleet) -> Vec<Violation> {
     let mut wrong = fleet.observer.violations();
     wrong.extend(rest::judge(&Seen::of(fleet)));
     wrong
+}
+
+/// For whoever must find out why.
+fn found(fleet: &Fleet) -> String {
+    let rows = if fleet.watched { fleet.observer.rows().placements } else { Default::default() };
+    format!("listed: {:#?}\nrows: {rows:#?}", fleet.list())
 }
 
 fn listed(violations: &[Violation]) -> String {

@@ -422,10 +422,14 @@ fn is_whole(instance: &SimInstance) -> bool {
     instance.seen.stamp.as_ref().is_some_and(|stamp| stamp.copied.is_none())
 }
 
-/// Drift that its agent may not have seen yet.
+/// Drift that its agent may not have seen yet. What a failover has left stays as it is.
 fn is_tampered(fleet: &Fleet) -> bool {
-    let changed = |i: &SimInstance| is_whole(i) && i.seen.shape.config.contains_key(TAMPERED);
-    fleet.nodes.iter().any(|node| node.host.instances_now().values().any(changed))
+    let changed = |i: &SimInstance| i.seen.shape.config.contains_key(TAMPERED);
+    let host = |name: &String| fleet.nodes.iter().find(|node| node.name == *name).map(|node| &node.host);
+    fleet.list().iter().any(|container| {
+        let home = host(&container.node).and_then(|host| host.instances_now().remove(&container.name));
+        home.as_ref().is_some_and(changed)
+    })
 }
 
 fn nobody_answered(status: &Status) -> bool {
