@@ -10,7 +10,7 @@ else
 export LAB_BIN_DIR := $(CURDIR)/target/debug
 endif
 
-.PHONY: help demo down test check unit chaos lab-test lab-chaos bench bench-placement packages build image
+.PHONY: help demo down test check unit compat chaos lab-test lab-chaos bench bench-placement bench-nodes packages build image
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,16 +23,21 @@ down: ## Stop the lab and leave nothing behind
 	$(LAB) down
 
 # The unit tests have built all of it unoptimized; building it once more takes longer than it saves.
-test: packages check unit ## Everything: formatting, lints, unit, simulated fleet, real fleet
+test: packages check unit compat ## Everything: lints, unit, simulated fleet, the release before, real fleet
 	$(MAKE) lab-test PROFILE=dev
 
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
-	shellcheck -x deploy/demo deploy/packages/install deploy/image/bake deploy/lab/lab .ci/run
+	deploy/compat --check
+	shellcheck -x deploy/compat deploy/demo deploy/packages/install deploy/image/bake deploy/lab/lab .ci/run
 
 unit:
 	cargo test --workspace
+
+# PREVIOUS=REVISION: another one than the release that Cargo.toml names.
+compat: ## The release before this one and this one in one fleet; see docs/upgrade.md
+	deploy/compat $(PREVIOUS)
 
 # CHAOS_SEED replays a walk that failed; what it prints says which.
 CHAOS_SEED ?= $(shell date +%s)
@@ -60,6 +65,10 @@ bench: packages build image ## create-to-ssh beside a bare 'incus launch' of the
 bench-placement: packages build image ## Sixty machines on three unequal servers, twice; see docs/benchmarks.md
 	$(LAB) up
 	cargo run $(CARGO_PROFILE) -p containarium-tests --features lab --bin bench-placement
+
+# Without a lab. BENCH_NODES, BENCH_CONTAINERS: another size.
+bench-nodes: build ## A coordinator with 1,000 nodes and 50,000 machines: memory, CPU, times; see docs/benchmarks.md
+	cargo run $(CARGO_PROFILE) -p containarium-tests --bin bench-nodes
 
 packages:
 	deploy/packages/install

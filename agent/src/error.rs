@@ -22,9 +22,6 @@ pub enum AgentError {
     /// TLS or the server itself.
     #[error("serving")]
     Serve(#[source] tonic::transport::Error),
-    /// The port for load balancers.
-    #[error("serving the health port")]
-    Health(#[source] std::io::Error),
     /// A file that must be read or written.
     #[error("{action} {}", path.display())]
     File {

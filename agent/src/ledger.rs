@@ -15,6 +15,7 @@ use containarium_proto::{
     VERSION,
     identity::{Host, Identities},
     ids::{AccessRevision, ContainerId, Generation},
+    level::LEVEL,
     names::NodeName,
     node::{ContainerReport, CopyOffer, Licence, NodeReport, Order},
     policy::GuardReport,
@@ -477,6 +478,7 @@ impl Ledger {
             guard: books.guard.clone(),
             preempting: books.preempting,
             backup_store: books.backup_store.clone(),
+            level: LEVEL,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
 
 use containarium_proto::{
-    VERSION,
+    MAX_MESSAGE_BYTES, VERSION,
     pki::{self, CertsDir, Role},
     v1::agent_server::AgentServer,
 };
@@ -13,7 +13,11 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{Server, server::TcpIncoming},
+};
+use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::{
     access::Access,
@@ -37,6 +41,10 @@ use crate::{
 
 /// A peer that lost power is noticed after this and its long polls are freed.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Calls at once. A coordinator has a few dozen under way at most; there may be three.
+const MAX_CALLS: usize = 256;
+/// Calls under way get this long after a stop. Long polls end at once; what is cut off is asked for again.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs an agent until `stop`, or until it must not go on. `ready` is told the address once it serves.
 ///
@@ -89,7 +97,11 @@ pub async fn run<H: Host>(
         .tls_config(tls)
         .map_err(AgentError::Serve)?
         .http2_keepalive_interval(Some(KEEPALIVE))
-        .add_service(AgentServer::with_interceptor(service, |request| pki::require_role(Role::Coordinator, request)));
+        .layer(GlobalConcurrencyLimitLayer::new(MAX_CALLS))
+        .add_service(InterceptedService::new(
+            AgentServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            |request| pki::require_role(Role::Coordinator, request),
+        ));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
     let notices = config.metadata_server.as_deref().map(Notices::of).transpose()?;
@@ -117,9 +129,16 @@ pub async fn run<H: Host>(
     let outcome = tokio::select! {
         served = server.serve_with_incoming_shutdown(incoming, stop.cancelled()) => served.map_err(AgentError::Serve),
         ended = tasks.ended() => Err(ended),
+        () = grace_over(&stop) => Ok(()),
     };
     tracing::info!(node = %config.node, "stopped");
     outcome
+}
+
+async fn grace_over(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(GRACE).await;
+    tracing::warn!("calls under way were cut off");
 }
 
 /// Everything that runs beside the port. Dropping it stops it.

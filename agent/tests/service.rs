@@ -388,6 +388,31 @@ fn the_use_of_all_that_runs_is_told_in_one_answer_with_when_it_was_read() {
 }
 
 #[test]
+fn a_set_of_accounts_may_be_larger_than_4_mb() {
+    let node = Node::new();
+    let (process, address) = node.start();
+    block_on(async {
+        let mut client = node.dial(address).await.max_encoding_message_size(64 << 20);
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEJqzAQRxEwRv7jLBI5nhfglRGNC5pn5DnhXH6KhJa1Y";
+        let account = |index: u32| v1::Account {
+            username: format!("user{index}"),
+            ssh_keys: (0..64).map(|number| format!("{key} {number}-{}", "x".repeat(60))).collect(),
+            ..Default::default()
+        };
+        let request = v1::SyncAccessRequest {
+            sender: Some(convert::sender_to_wire(node.sender(1))),
+            revision: 7,
+            accounts: (0..600).map(account).collect(),
+            keep: Vec::new(),
+        };
+        let report = client.sync_access(request).await.unwrap().into_inner();
+        assert_eq!((report.revision, report.failures), (7, Vec::new()));
+    });
+    assert_eq!(node.host.accounts_now().len(), 600);
+    process.kill();
+}
+
+#[test]
 fn a_delete_does_not_wait_for_an_ssh_that_never_answers() {
     let node = Node::new();
     node.host.set_ssh_answers(false);

@@ -129,6 +129,11 @@ pub(crate) fn from_status(server: &str, status: &Status) -> Failure {
     }
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => unreachable(server, &text),
+        // Nobody has begun anything: the call itself is unknown there.
+        Code::Unimplemented => {
+            let message = format!("the coordinator at {server} is older than this command, and does not know it");
+            Failure::new(REFUSED, message).hint("upgrade the coordinator, or use the containarium of its version")
+        }
         code => Failure::new(
             Reason::Internal.exit_code(),
             format!("the coordinator at {server} said {code:?}: {}", status.message()),
@@ -213,6 +218,13 @@ mod tests {
             let failure = from_status("s", &status);
             assert_eq!(failure, Failure::new(reason.exit_code(), "no room").hint("add a node"));
         }
+    }
+
+    #[test]
+    fn a_coordinator_that_does_not_know_the_call_is_older() {
+        let failure = from_status("https://fleet:7443", &Status::unimplemented(""));
+        assert_eq!(failure.code(), REFUSED);
+        assert!(failure.message.contains("https://fleet:7443 is older"), "{failure:?}");
     }
 
     #[test]

@@ -92,6 +92,7 @@ impl From<StoreError> for CoordinatorError {
             | StoreError::Open { .. }
             | StoreError::Unknown(_)
             | StoreError::Migrate(_)
+            | StoreError::Newer { .. }
             | StoreError::Corrupt { .. }) => Self::Store(other),
         }
     }

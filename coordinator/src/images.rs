@@ -22,6 +22,8 @@ use crate::{
 
 /// A fetch that failed, on a full disk perhaps, is not repeated sooner.
 const RETRY: Duration = Duration::from_secs(60);
+/// At most so often.
+const PACE: Duration = Duration::from_millis(100);
 /// Without any change, nodes are looked at again after this.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -36,12 +38,14 @@ struct Fetch {
 /// What is lacking where: one fetch per node at a time. A node that has the name for something else keeps it.
 fn plan(nodes: &BTreeMap<NodeName, Vec<Image>>) -> Vec<Fetch> {
     let mut fetches = Vec::new();
+    // The first that offers each name: not every node is compared with every other.
+    let mut names = BTreeSet::new();
+    let all = nodes.iter().flat_map(|(from, images)| images.iter().map(move |image| (image, from)));
+    let offered: Vec<(&Image, &NodeName)> = all.filter(|(image, _)| names.insert(&image.alias)).collect();
     for (to, has) in nodes {
-        let lacks = |image: &&Image| has.iter().all(|own| own.alias != image.alias);
-        let offered = nodes.iter().filter(|(from, _)| *from != to);
-        let mut wanted = offered.flat_map(|(from, images)| images.iter().filter(lacks).map(move |image| (image, from)));
-        if let Some((image, from)) = wanted.next() {
-            fetches.push(Fetch { image: image.clone(), from: from.clone(), to: to.clone() });
+        let lacks = |image: &Image| has.iter().all(|own| own.alias != image.alias);
+        if let Some((image, from)) = offered.iter().find(|(image, _)| lacks(image)) {
+            fetches.push(Fetch { image: (*image).clone(), from: (*from).clone(), to: to.clone() });
         }
     }
     fetches
@@ -84,6 +88,8 @@ pub(crate) async fn run(reign: &Arc<Reign>, drivers: &Arc<Drivers>) -> Infallibl
     let mut patience = Patience::default();
     reign.first_round().await;
     loop {
+        // Nodes report all the time, and a fetch takes seconds.
+        tokio::time::sleep(PACE).await;
         changes.mark_unchanged();
         let lacking = plan(&online(&reign.sights()));
         patience.keep(&lacking);

@@ -33,12 +33,14 @@ mod placing;
 mod policy;
 mod reign;
 mod replicas;
+mod roster;
 mod run;
 mod settings;
 mod shared;
 mod sharing;
 mod snapshots;
 mod store;
+mod version;
 
 pub use backup::{backup, restore};
 pub use config::{Config, Defaults, ElectionKind, Etcd, Ha, Lifetimes, Limits, Overcommit, Timings};

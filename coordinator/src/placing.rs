@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use containarium_proto::names::NodeName;
+use ipnet::Ipv4Net;
 
 use crate::{
     availability::Availability,
@@ -14,6 +15,7 @@ use crate::{
 /// Rows, promises and reports as candidates.
 pub(crate) fn candidates(nodes: &[NodeRow], claims: &[Claim], sights: &Sights) -> Vec<Candidate> {
     let mut found: BTreeMap<&NodeName, Candidate> = BTreeMap::new();
+    let all_apart = are_apart(nodes);
     for row in nodes {
         let sight = sights.get(&row.name);
         let report = sight.and_then(|s| s.report.as_ref());
@@ -21,7 +23,7 @@ pub(crate) fn candidates(nodes: &[NodeRow], claims: &[Claim], sights: &Sights) -
             name: row.name.clone(),
             availability: sight.map_or(Availability::Unknown, |s| s.availability),
             policy: row.policy,
-            problem: overlap(row, nodes),
+            problem: if all_apart { None } else { overlap(row, nodes) },
             capacity: report.map(|r| r.capacity).or(row.capacity),
             network: row.network,
             images: report.map_or_else(|| row.images.clone(), |r| r.images.clone()),
@@ -36,10 +38,17 @@ pub(crate) fn candidates(nodes: &[NodeRow], claims: &[Claim], sights: &Sights) -
     for claim in claims {
         if let Some(candidate) = found.get_mut(&claim.node) {
             candidate.reserved = candidate.reserved.plus(claim.reserved);
-            candidate.addresses.insert(claim.address);
+            candidate.addresses.extend(&claim.addresses);
         }
     }
     found.into_values().collect()
+}
+
+/// Whether no two networks overlap, as it should be: found out without comparing each with each.
+fn are_apart(nodes: &[NodeRow]) -> bool {
+    let mut networks: Vec<_> = nodes.iter().filter_map(|node| node.network).map(|(cidr, _)| cidr).collect();
+    networks.sort_by_key(Ipv4Net::network);
+    networks.windows(2).all(|pair| pair[0].broadcast() < pair[1].network())
 }
 
 /// Whether a node's network overlaps that of a node added before it: routes to one of them would be wrong. The older

@@ -24,9 +24,9 @@ pub(crate) async fn keep(reign: &Reign) -> std::convert::Infallible {
         match read(reign).await {
             Ok(policy) => {
                 reign.policy.send_if_modified(|held| {
-                    let news = held.as_deref() != Some(&policy);
+                    let news = held.as_ref().is_none_or(|held| held.in_rotation.policy != policy);
                     if news {
-                        *held = Some(Arc::new(policy));
+                        *held = Some(Arc::new(FleetPolicy::of(policy)));
                     }
                     news
                 });
@@ -63,13 +63,34 @@ fn fleet_wide(nodes: &[NodeRow], allowances: Vec<Allowance>, closed: &[Ipv4Net])
     }
 }
 
-/// What one node is told: a node that is being emptied gets no new sessions.
-pub(crate) fn of_node(fleet_wide: &NetworkPolicy, policy: Policy) -> NetworkPolicy {
-    let out_of_rotation = match policy {
-        Policy::Active | Policy::Cordoned => false,
-        Policy::Draining | Policy::Retired => true,
-    };
-    NetworkPolicy { out_of_rotation, ..fleet_wide.clone() }
+/// What a node is told, with its digest.
+#[derive(Debug)]
+pub(crate) struct NodePolicy {
+    pub(crate) policy: NetworkPolicy,
+    pub(crate) digest: String,
+}
+
+/// Both that there are: made once, and compared with what every node reports.
+#[derive(Debug)]
+pub(crate) struct FleetPolicy {
+    in_rotation: NodePolicy,
+    out_of_rotation: NodePolicy,
+}
+
+impl FleetPolicy {
+    fn of(fleet_wide: NetworkPolicy) -> Self {
+        let told = |policy: NetworkPolicy| NodePolicy { digest: policy.digest(), policy };
+        let out_of_rotation = told(NetworkPolicy { out_of_rotation: true, ..fleet_wide.clone() });
+        Self { in_rotation: told(fleet_wide), out_of_rotation }
+    }
+
+    /// What one node is told: a node that is being emptied gets no new sessions.
+    pub(crate) fn of_node(&self, policy: Policy) -> &NodePolicy {
+        match policy {
+            Policy::Active | Policy::Cordoned => &self.in_rotation,
+            Policy::Draining | Policy::Retired => &self.out_of_rotation,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -89,7 +110,9 @@ mod tests {
             |nets: &std::collections::BTreeSet<Ipv4Net>| nets.iter().map(Ipv4Net::to_string).collect::<Vec<_>>();
         assert_eq!(texts(&policy.closed_networks), ["10.0.0.0/16", "10.99.0.11/32", "192.0.2.1/32"]);
         assert_eq!(texts(&policy.container_networks), ["10.100.1.0/24", "10.100.2.0/24"]);
-        assert!(of_node(&policy, Policy::Draining).out_of_rotation);
-        assert_eq!(of_node(&policy, Policy::Cordoned), policy);
+        let told = FleetPolicy::of(policy.clone());
+        let NodePolicy { policy: draining, digest } = told.of_node(Policy::Draining);
+        assert!(draining.out_of_rotation && *digest == draining.digest());
+        assert_eq!(told.of_node(Policy::Cordoned).policy, policy);
     }
 }

@@ -14,7 +14,6 @@ use containarium_proto::{
     ids::{AccessRevision, FleetId, Term},
     names::{NodeName, Username},
     node::Sender,
-    policy::NetworkPolicy,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +24,8 @@ use crate::{
     error::CoordinatorError,
     image_notes::ImageNotes,
     node::live::{Access, NodeLive, Sights},
+    policy::FleetPolicy,
+    roster::Roster,
     store::{Fence, Store, StoreError, WriteTx},
 };
 
@@ -45,10 +46,14 @@ pub(crate) struct Reign {
     pub(crate) stopping: CancellationToken,
     /// What is being done about images that nodes lack, for people.
     pub(crate) image_notes: ImageNotes,
+    /// The accounts that all nodes must have.
+    pub(crate) roster: Roster,
     /// What the network of all nodes must be; none: not read yet in this reign.
-    pub(crate) policy: watch::Sender<Option<Arc<NetworkPolicy>>>,
+    pub(crate) policy: watch::Sender<Option<Arc<FleetPolicy>>>,
     lives: RwLock<BTreeMap<NodeName, Arc<NodeLive>>>,
     changes: watch::Sender<u64>,
+    /// Whether every node was tried once: found out by whoever changes something, not by all that wait for it.
+    round: watch::Sender<bool>,
     began: Instant,
     over: CancellationToken,
     why_over: Mutex<Option<CoordinatorError>>,
@@ -71,9 +76,11 @@ impl Reign {
             backing_up: Board::default(),
             stopping,
             image_notes: ImageNotes::default(),
+            roster: Roster::default(),
             policy: watch::Sender::new(None),
             lives: RwLock::default(),
             changes: watch::Sender::new(0),
+            round: watch::Sender::new(false),
             began: Instant::now(),
             over: CancellationToken::new(),
             why_over: Mutex::default(),
@@ -152,6 +159,8 @@ impl Reign {
 
     /// Something changed: streams read again.
     pub(crate) fn wake_streams(&self) {
+        let all_tried = self.all_tried();
+        self.round.send_if_modified(|before| std::mem::replace(before, all_tried) != all_tried);
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
@@ -166,23 +175,19 @@ impl Reign {
         self.wake_streams();
     }
 
+    fn all_tried(&self) -> bool {
+        self.lives.read().unwrap_or_else(PoisonError::into_inner).values().all(|live| live.was_tried())
+    }
+
     /// I10: waits until every node was tried once, or long enough that waiting for a dead one is no excuse.
     pub(crate) async fn first_round(&self) {
-        let mut changes = self.changes();
-        let all_tried = async {
-            loop {
-                changes.mark_unchanged();
-                if self.sights().values().all(|sight| sight.tried) {
-                    return;
-                }
-                if changes.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
+        let mut round = self.round.subscribe();
+        if self.all_tried() {
+            return;
+        }
         let until = self.began + self.config.timings.first_round;
         tokio::select! {
-            () = all_tried => {}
+            _ = round.wait_for(|over| *over) => {}
             () = tokio::time::sleep_until(until.into()) => {}
         }
     }

@@ -80,7 +80,7 @@ pub(crate) async fn leave(tx: &mut WriteTx, user: &Username, revision: AccessRev
 /// All rows of every container that is shared with a user, but those that are on their way out.
 async fn hosts_of(tx: &mut WriteTx, user: &Username) -> Result<Vec<Vec<Held>>, StoreError> {
     let mut hosts: Vec<Vec<Held>> = Vec::new();
-    for held in tx.reader().all().await? {
+    for held in tx.reader().shared().await? {
         if !held.container.guests.iter().any(|guest| guest.user == *user) {
             continue;
         }

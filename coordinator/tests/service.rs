@@ -5,11 +5,11 @@
 
 mod fleet;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
-use containarium_coordinator::CoordinatorError;
+use containarium_coordinator::{CoordinatorError, Limits};
 use containarium_proto::{
-    error::Reason,
+    error::{Reason, Refusal},
     pki::CertsDir,
     spec::Desired,
     v1::{self, Availability, Phase, PowerAction},
@@ -322,6 +322,86 @@ async fn one_coordinator_per_state_folder_and_a_newer_term_ends_the_older() {
     assert!(matches!(ended, Err(CoordinatorError::Deposed { term: 1 })), "{ended:?}");
     second.stop.cancel();
     assert!((&mut second.ended).await.unwrap().is_ok(), "a stop is a good end");
+}
+
+#[tokio::test]
+async fn an_agent_is_not_given_what_it_would_not_understand_until_the_next_one_runs() {
+    let mut fleet = Fleet::with_nodes(2).await;
+    fleet.agents[0].stop();
+    fleet.node_becomes("jump-1", Availability::Offline).await;
+    fleet.agents[0].node.level.store(0, Ordering::Relaxed);
+    fleet.agents[0].start();
+    fleet.node_becomes("jump-1", Availability::Online).await;
+    for (user, node) in [("alice", "jump-1"), ("bob", "jump-2")] {
+        let ask = v1::CreateContainerRequest { node: node.into(), ..request(user) };
+        assert_eq!(fleet.create_with(ask).await.container().phase(), Phase::Running, "what it does understand");
+    }
+    let request_id = || uuid::Uuid::new_v4().to_string();
+    for (user, to) in [("alice", "jump-2"), ("bob", "jump-1")] {
+        let ask = v1::MoveContainerRequest {
+            user: user.into(),
+            to: to.into(),
+            request_id: request_id(),
+            ..Default::default()
+        };
+        let refused = follow(fleet.client.clone().move_container(ask).await).await;
+        assert_eq!(refused.refusal().reason, Reason::Refused, "{refused:?}");
+        assert!(refused.refusal().message.contains("agent of jump-1 is older"), "{refused:?}");
+    }
+    let mut share = v1::ShareContainerRequest {
+        user: "alice".into(),
+        with: "bob".into(),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    let refused = follow(fleet.client.clone().share_container(share.clone()).await).await;
+    assert!(refused.refusal().message.contains("does not know shares"), "{refused:?}");
+    let given = |fleet: &Fleet, node: usize| fleet.agents[node].node.heard.lock().unwrap().len();
+    assert_eq!((given(&fleet, 0), given(&fleet, 1)), (1, 1), "nothing but the creates");
+
+    fleet.agents[0].stop();
+    fleet.node_becomes("jump-1", Availability::Offline).await;
+    fleet.agents[0].node.level.store(1, Ordering::Relaxed);
+    fleet.agents[0].start();
+    fleet.node_becomes("jump-1", Availability::Online).await;
+    share.request_id = request_id();
+    follow(fleet.client.clone().share_container(share).await).await.last();
+    assert_eq!(given(&fleet, 0), 2);
+    eventually(async || fleet.phase("alice").await == Some(Phase::Running), "it is at rest").await;
+    // One that goes back to an older version: what it was given stays, and it is told of nothing beyond it.
+    // What it holds stays as it is.
+    *fleet.agents[0].node.mode.lock().unwrap() = Mode::Deaf;
+    let repair = v1::RepairContainerRequest { user: "alice".into(), request_id: request_id() };
+    let client = fleet.client.clone();
+    let waiting = tokio::spawn(async move { follow(client.clone().repair_container(repair).await).await });
+    let ordered = async || fleet.events("alice-container").await.contains(&"container.repairing".to_owned());
+    eventually(async || waiting.is_finished() || ordered().await, "the repair is ordered").await;
+    assert!(!waiting.is_finished(), "{:?}", waiting.await);
+    fleet.agents[0].stop();
+    fleet.node_becomes("jump-1", Availability::Offline).await;
+    fleet.agents[0].node.level.store(0, Ordering::Relaxed);
+    *fleet.agents[0].node.mode.lock().unwrap() = Mode::Prompt;
+    let before = given(&fleet, 0);
+    fleet.agents[0].start();
+    eventually(async || fleet.node("jump-1").await.warnings.iter().any(|w| w.contains("too old")), "it is told").await;
+    assert_eq!(given(&fleet, 0), before);
+    waiting.abort();
+}
+
+#[tokio::test]
+async fn streams_count_as_calls_until_their_end() {
+    let fleet = Fleet::with_nodes(1).await;
+    let mut strict = config(fleet.dir.path());
+    (strict.state_dir, strict.socket) = (fleet.dir.path().join("strict"), None);
+    strict.limits = Limits { at_once: 2, ..strict.limits };
+    let strict = start(strict).await;
+    let client = fleet::client(&fleet.certs(), strict.address);
+    let watch = async || client.clone().watch_events(v1::WatchEventsRequest::default()).await;
+    let (first, _second) = (watch().await.unwrap().into_inner(), watch().await.unwrap().into_inner());
+    let refused = watch().await.unwrap_err();
+    assert_eq!(Refusal::from_status(&refused).unwrap().reason, Reason::Busy, "{refused:?}");
+    drop(first);
+    eventually(async || watch().await.is_ok(), "a place is free again").await;
 }
 
 #[tokio::test]

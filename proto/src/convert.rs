@@ -225,6 +225,8 @@ fn desired_to_wire(desired: Desired) -> v1::Desired {
 /// Any field missing or invalid.
 pub fn container_report_from_wire(report: &v1::ContainerReport) -> Result<ContainerReport, ConvertError> {
     let observed = match report.observed() {
+        // What a later agent says and we have no word for is not known to us; the rest of its report is.
+        v1::Observed::Unspecified if report.observed != 0 => Observed::Unknown,
         v1::Observed::Unspecified => return Err(bad("observed", "missing")),
         v1::Observed::Absent => Observed::Absent,
         v1::Observed::Converging => {
@@ -344,6 +346,7 @@ pub fn node_report_from_wire(report: &v1::NodeReport) -> Result<NodeReport, Conv
         identities: report.identities.as_ref().map(identities_from_wire).transpose()?,
         preempting: report.preempting,
         backup_store: report.backup_store.clone(),
+        level: report.level,
     })
 }
 
@@ -368,6 +371,7 @@ pub fn node_report_to_wire(report: &NodeReport) -> v1::NodeReport {
         identities: report.identities.as_ref().map(identities_to_wire),
         preempting: report.preempting,
         backup_store: report.backup_store.clone(),
+        level: report.level,
     }
 }
 

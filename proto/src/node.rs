@@ -275,6 +275,8 @@ pub struct NodeReport {
     pub preempting: bool,
     /// Where it keeps backups, without any secret; empty: nowhere.
     pub backup_store: String,
+    /// Which parts of an order it understands.
+    pub level: u32,
 }
 
 /// A proxy-only account that a node must have.

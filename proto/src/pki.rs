@@ -12,6 +12,7 @@ mod generate;
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use tonic::{
@@ -28,6 +29,8 @@ use crate::{
 };
 
 const ROLE_PREFIX: &str = "spiffe://containarium/";
+/// Who connects and then says nothing is let go of, certificate or not. A busy machine takes seconds for an honest one.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// What a certificate lets its holder be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,7 +135,8 @@ impl CertsDir {
     }
 
     fn serve_as(&self, stem: &str) -> Result<ServerTlsConfig, PkiError> {
-        Ok(ServerTlsConfig::new().identity(self.identity(stem)?).client_ca_root(self.ca()?))
+        let tls = ServerTlsConfig::new().identity(self.identity(stem)?).client_ca_root(self.ca()?);
+        Ok(tls.timeout(HANDSHAKE))
     }
 
     /// TLS of the coordinator's own port.

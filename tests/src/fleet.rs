@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use containarium_agent::host::sim::SimHost;
+use containarium_agent::{AgentError, host::sim::SimHost};
 use containarium_coordinator::{Config, CoordinatorError, Defaults, FaultPoints, Limits, Overcommit, Timings};
 use containarium_proto::{
     error::Refusal,
@@ -30,6 +30,7 @@ use containarium_proto::{
 use tokio::{
     runtime::{Builder, Runtime},
     sync::oneshot,
+    task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -83,6 +84,8 @@ pub struct Node {
     /// Where its agent answers /healthz.
     pub health: SocketAddr,
     agent: Option<Process>,
+    /// Of its agent, asked to stop: how that ended.
+    stopping: Option<(CancellationToken, JoinHandle<Result<(), AgentError>>)>,
 }
 
 /// Waits until the condition holds.
@@ -208,6 +211,7 @@ impl Fleet {
             address: nowhere,
             health: policy::free_port(),
             agent: None,
+            stopping: None,
         };
         let caller = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let nodes: Vec<Node> = names.into_iter().zip(hosts).map(node).collect();
@@ -291,11 +295,12 @@ impl Fleet {
             let process = Process::new();
             let (ready, address) = oneshot::channel();
             let (config, host) = (config.clone(), host.clone());
-            let ended =
-                process.runtime().spawn(containarium_agent::run(config, host, CancellationToken::new(), Some(ready)));
+            let stop = CancellationToken::new();
+            let ended = process.runtime().spawn(containarium_agent::run(config, host, stop.clone(), Some(ready)));
             if let Ok(address) = address.blocking_recv() {
                 self.nodes[index].address = address;
                 self.nodes[index].agent = Some(process);
+                self.nodes[index].stopping = Some((stop, ended));
                 return;
             }
             // The killed one may hold the port for a moment.

@@ -60,7 +60,9 @@ pub fn violations(lab: &Lab) -> Result<Vec<String>> {
         compare(&mut wrong, node, "homes", &users, &seen.homes);
         let all = |field: &str| listed.iter().map(|c| text(c, field)).collect::<BTreeSet<_>>();
         compare(&mut wrong, node, "known names", &all("name"), &seen.names);
-        wrong.extend(seen.leases.difference(&here("ip")).map(|lease| format!("{node}: a lease of {lease} is left")));
+        let of_copies = seen.addresses.iter().filter(|(name, _)| kept.contains(*name)).map(|(_, at)| at.clone());
+        let leased: BTreeSet<String> = of_copies.chain(here("ip")).collect();
+        wrong.extend(seen.leases.difference(&leased).map(|lease| format!("{node}: a lease of {lease} is left")));
         for container in listed.iter().filter(|c| c["node"] == node) {
             let stamp = (text(container, "id"), container["generation"].to_string());
             let there = seen.stamps.get(&text(container, "name"));

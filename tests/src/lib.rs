@@ -4,6 +4,8 @@
 // A harness that cannot go on must stop the test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+pub mod compat;
+pub mod crowd;
 mod drifting;
 pub mod fleet;
 pub mod invariants;

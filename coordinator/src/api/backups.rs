@@ -18,6 +18,7 @@ use tonic::Status;
 use super::{
     moves::refuse_moving,
     parse,
+    patience::until_heard,
     power::refuse_away,
     progress::{Goal, Look, ProgressStream, Said, remark, step},
     refuse::{field, no_such_user},
@@ -58,6 +59,7 @@ pub(super) fn render(row: &BackupRow) -> v1::Backup {
 pub(super) async fn create(reign: &Reign, request: &v1::CreateBackupRequest) -> Result<Written, Refusal> {
     let (owner, request) = (parse::user(&request.user)?, parse::request_id(&request.request_id)?);
     reign.first_round().await;
+    until_heard(reign, &owner).await?;
     let mut tx = reign.write().await?;
     let mine = tx.reader().backups(Some(&owner)).await?;
     if let Some(same) = mine.iter().find(|row| row.request == Some(request)) {

@@ -104,7 +104,7 @@ impl Service<Request<Body>> for Gate {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let gate = self.clone();
         Box::pin(
-            async move { Ok(gate.pass(request).await.unwrap_or_else(|refusal| Status::from(refusal).into_http())) },
+            async move { Ok(gate.admit(request).await.unwrap_or_else(|refusal| Status::from(refusal).into_http())) },
         )
     }
 }
@@ -114,9 +114,20 @@ impl Gate {
         Self { standing, certs, turnstile, line: Arc::default() }
     }
 
-    async fn pass(mut self, request: Request<Body>) -> Result<Response<Body>, Refusal> {
+    /// A call holds its place until the last byte of its answer: streams are what costs.
+    async fn admit(self, request: Request<Body>) -> Result<Response<Body>, Refusal> {
         let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
-        let _turn = self.turnstile.enter(&caller)?;
+        let place = self.turnstile.enter(&caller)?;
+        let response = self.pass(request, &caller).await?;
+        Ok(response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _held = &place;
+                frame
+            }))
+        }))
+    }
+
+    async fn pass(mut self, request: Request<Body>, caller: &Caller) -> Result<Response<Body>, Refusal> {
         if let Standing::Leading(service) = &*self.now() {
             return served(service, request).await;
         }
@@ -129,7 +140,7 @@ impl Gate {
                 Standing::Leading(service) => return served(service, request.again(None)).await,
                 Standing::Following { leader, .. } if !leader.is_empty() && !caller.was_forwarded() => {
                     match self.dial(leader).await {
-                        Ok(line) => match self.forward(line, request.again(Some(&caller))).await {
+                        Ok(line) => match self.forward(line, request.again(Some(caller))).await {
                             // A look may be asked for twice.
                             Err(_) if reads => Instant::now() + DIAL_AGAIN,
                             answer => return answer,

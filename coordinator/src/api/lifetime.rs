@@ -13,6 +13,7 @@ use containarium_proto::{
 use super::{
     moves::refuse_moving,
     parse::{Limit, SetLifetime},
+    patience::until_heard,
     power::refuse_away,
     progress::remark,
     refuse::{no_such_user, refuse_deleting},
@@ -40,6 +41,7 @@ pub(super) enum Outcome {
 pub(super) async fn set(reign: &Reign, change: &SetLifetime) -> Result<Outcome, Refusal> {
     if change.autostart.is_some() {
         reign.first_round().await;
+        until_heard(reign, &change.owner).await?;
     }
     let owner = &change.owner;
     let mut tx = reign.write().await?;

@@ -22,6 +22,7 @@ mod list;
 mod moves;
 mod nodes;
 mod parse;
+mod patience;
 mod power;
 mod progress;
 mod protect;

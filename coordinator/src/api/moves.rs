@@ -11,6 +11,7 @@ use containarium_proto::{
 
 use super::{
     parse::Move,
+    patience::until_heard,
     power::refuse_away,
     progress::{Goal, Look, Said, remark, step},
     refuse::{no_such_node, no_such_user, refuse_deleting},
@@ -24,6 +25,7 @@ use crate::{
     placement, placing,
     reign::Reign,
     store::{EventKind, Held, MovePhase, MoveRow, WriteTx},
+    version::refuse_older,
 };
 
 /// Steps that are counted: copying, stopping, starting, clearing away.
@@ -52,6 +54,7 @@ async fn home(tx: &mut WriteTx, owner: &Username) -> Result<Held, Refusal> {
 /// Writes the move, unless it is under way already, and gives what to wait for.
 pub(super) async fn order(reign: &Reign, request: &Move) -> Result<Moved, Refusal> {
     reign.first_round().await;
+    until_heard(reign, &request.owner).await?;
     let mut tx = reign.write().await?;
     let held = home(&mut tx, &request.owner).await?;
     let id = held.placement.container;
@@ -80,8 +83,10 @@ pub(super) async fn order(reign: &Reign, request: &Move) -> Result<Moved, Refusa
     refuse_deleting(&mut tx, &held, "see 'containarium list'").await?;
     refuse_unmovable(&held, &sights)?;
     refuse_away(&held, &sights)?;
+    refuse_older(here, "moves", &sights)?;
     let begin = Begin { held, to: request.to.clone(), request: request.request, why: "asked for" };
     let row = moving::begin(reign, &mut tx, &begin).await?;
+    refuse_older(&row.target, "moves", &sights)?;
     tx.commit().await?;
     reign.wake_all();
     Ok(Moved::of(&row, request))

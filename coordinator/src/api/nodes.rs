@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use containarium_proto::{
-    convert,
+    VERSION, convert,
     error::{Reason, Refusal},
     labels::Labels,
     names::NodeName,
@@ -23,6 +23,7 @@ use crate::{
     placing,
     reign::Reign,
     store::{EventKind, NodeRow, Policy, WriteTx},
+    version,
 };
 
 /// Adds a node and starts its driver; the same again is no error.
@@ -158,6 +159,11 @@ fn render_node(
     warnings.extend(report.into_iter().flat_map(|r| r.warnings.iter().cloned()));
     warnings
         .extend(sight.into_iter().flat_map(|s| &s.access.failures).map(|(user, why)| format!("account {user}: {why}")));
+    warnings.extend(report.and_then(|report| version::older_agent(&report.agent_version, VERSION)));
+    let beyond = sight.map_or(&[][..], |s| &s.beyond_agent);
+    if !beyond.is_empty() {
+        warnings.push(format!("its agent is too old for what is ordered of {}: upgrade it", beyond.join(", ")));
+    }
     let ahead = sight.map_or(&[][..], |s| &s.ahead_of_us);
     if !ahead.is_empty() {
         warnings.push(format!("knows newer orders than our database for {}: was it restored?", ahead.join(", ")));

@@ -11,6 +11,7 @@ use super::{
     lifetime::refuse_expired,
     moves::refuse_moving,
     parse::{Action, Power},
+    patience::until_heard,
     refuse::{no_such_user, refuse_deleting},
     settle::Settled,
     view,
@@ -25,6 +26,7 @@ use crate::{
 /// Records the change, if it is one, and gives what to wait for.
 pub(super) async fn set(reign: &Reign, power: &Power) -> Result<Settled, Refusal> {
     reign.first_round().await;
+    until_heard(reign, &power.owner).await?;
     let mut tx = reign.write().await?;
     let rows = tx.reader().of_owner(&power.owner).await?;
     let held = view::principal(rows).pop().ok_or_else(|| no_such_user(power.owner.as_str()))?;

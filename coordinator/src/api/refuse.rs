@@ -32,6 +32,7 @@ impl From<StoreError> for Refusal {
             StoreError::Database { .. }
             | StoreError::Open { .. }
             | StoreError::Migrate(_)
+            | StoreError::Newer { .. }
             | StoreError::Corrupt { .. } => {
                 tracing::error!(error = &error as &dyn Error, "a call failed on the database");
                 Self::new(Reason::Internal, "the coordinator could not use its database: nothing was changed")

@@ -10,6 +10,7 @@ use containarium_proto::{
 use super::{
     moves::refuse_moving,
     parse::Repair,
+    patience::until_heard,
     power::refuse_away,
     progress::{Goal, Look},
     refuse::{no_such_user, refuse_deleting},
@@ -20,12 +21,14 @@ use super::{
 use crate::{
     reign::Reign,
     store::{EventKind, PlacementRow},
+    version::refuse_older,
 };
 
 /// Records the order, and gives what to wait for.
 pub(super) async fn order(reign: &Reign, repair: &Repair) -> Result<Repaired, Refusal> {
     reign.first_round().await;
     let owner = &repair.owner;
+    until_heard(reign, owner).await?;
     let mut tx = reign.write().await?;
     let rows = tx.reader().of_owner(owner).await?;
     let held = view::principal(rows).pop().ok_or_else(|| no_such_user(owner.as_str()))?;
@@ -37,6 +40,7 @@ pub(super) async fn order(reign: &Reign, repair: &Repair) -> Result<Repaired, Re
     let sights = reign.sights();
     refuse_moving(&held)?;
     refuse_away(&held, &sights)?;
+    refuse_older(&row.node, "repairs", &sights)?;
     refuse_busy(&mut tx, &held, &sights).await?;
     // What is known here may be a minute old: it is written back whether or not anything was reported.
     let next = PlacementRow {

@@ -31,6 +31,7 @@ use crate::{
     node::live::{self, Sights, availability},
     reign::Reign,
     store::{EventKind, Held, MovePhase, PlacementRow, Policy, Replication, Role, WriteTx, next_generation},
+    version::refuse_older,
 };
 
 /// A change of replication.
@@ -71,6 +72,7 @@ pub(super) async fn set(reign: &Reign, wanted: &Wanted) -> Result<Settled, Refus
         refuse_node(&mut tx, &held, to.as_ref()).await?;
         let sights = reign.sights();
         refuse_away(&held, &sights)?;
+        refuse_older(&row.node, "replicas", &sights)?;
         refuse_busy(&mut tx, &held, &sights).await?;
     }
     let mut next = row.clone();

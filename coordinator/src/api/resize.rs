@@ -11,7 +11,10 @@ use containarium_proto::{
     spec::{Desired, Observed, Spec},
 };
 
-use super::{moves::refuse_moving, parse::Resize, power::refuse_away, refuse::no_such_user, settle::Settled, view};
+use super::{
+    moves::refuse_moving, parse::Resize, patience::until_heard, power::refuse_away, refuse::no_such_user,
+    settle::Settled, view,
+};
 use crate::{
     clock,
     node::{
@@ -27,6 +30,7 @@ use crate::{
 /// Records the change, if it is one, and gives what to wait for.
 pub(super) async fn order(reign: &Reign, drivers: &Drivers, resize: &Resize) -> Result<Settled, Refusal> {
     reign.first_round().await;
+    until_heard(reign, &resize.owner).await?;
     let owner = &resize.owner;
     // Before the write: no write waits for a node.
     let rows = reign.store.reader().await?.of_owner(owner).await?;

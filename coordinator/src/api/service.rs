@@ -89,7 +89,7 @@ impl v1::fleet_server::Fleet for FleetService {
         let rows = reader.of_owner(&user).await?;
         let held = view::principal(rows).pop().ok_or_else(|| no_such_user(user.as_str()))?;
         let events = reader.events(&user.container_name(), EVENTS_OF_ONE).await?;
-        let shared_with_owner = share::with_user(&user, &reader.all().await?);
+        let shared_with_owner = share::with_user(&user, &reader.shared().await?);
         drop(reader);
         let container = Some(render::container(&view::view(held, &self.reign.sights())));
         let events = events.into_iter().map(render::event).collect();

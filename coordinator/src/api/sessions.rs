@@ -70,8 +70,9 @@ fn reachable(drivers: &Drivers, name: &NodeName, sight: Option<&Sight>) -> Resul
 
 /// Whose container an address is.
 pub(super) async fn names(reign: &Reign) -> Result<BTreeMap<Ipv4Addr, String>, StoreError> {
-    let (_, accounts) = reign.store.reader().await?.accounts().await?;
-    let named = accounts.into_iter().filter_map(|a| Some((a.permit?, a.username.container_name())));
+    let roster = reign.roster.now(&reign.store).await?;
+    let accounts = &roster.all;
+    let named = accounts.iter().filter_map(|a| Some((a.permit?, a.username.container_name())));
     Ok(named.collect())
 }
 

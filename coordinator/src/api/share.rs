@@ -20,6 +20,7 @@ use crate::{
     reign::Reign,
     sharing::{self, MOST_GUESTS},
     store::{EventKind, Held, PlacementRow, WriteTx},
+    version::refuse_older,
 };
 
 /// A change of who may use a container that could succeed.
@@ -79,6 +80,9 @@ pub(super) async fn change(reign: &Reign, share: &Share) -> Result<Settled, Refu
         let message = format!("{}'s container is shared with {MOST_GUESTS} users already", share.owner);
         return Err(Refusal::new(Reason::Refused, message).hint("take the share of another one away first"));
     }
+    if !after.is_empty() {
+        refuse_older(&held.placement.node, "shares", &reign.sights())?;
+    }
     let home = record(&mut tx, share, (&rows, &held), &after).await?;
     tx.commit().await?;
     reign.wake_all();
@@ -137,9 +141,9 @@ pub(super) fn of(held: &Held) -> Vec<v1::Share> {
     held.container.guests.iter().map(one).collect()
 }
 
-/// What others share with one user. `all`: every container, with every placement.
-pub(super) fn with_user(user: &Username, all: &[Held]) -> Vec<v1::Share> {
-    let homes = all.iter().filter(|held| held.placement.is_home());
+/// What others share with one user. `shared`: every container that has guests, with every placement.
+pub(super) fn with_user(user: &Username, shared: &[Held]) -> Vec<v1::Share> {
+    let homes = shared.iter().filter(|held| held.placement.is_home());
     homes.flat_map(of).filter(|share| share.with == user.as_str()).collect()
 }
 

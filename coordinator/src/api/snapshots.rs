@@ -21,6 +21,7 @@ use self::changed::Changed;
 use super::{
     moves::refuse_moving,
     parse,
+    patience::until_heard,
     power::refuse_away,
     refuse::{field, no_such_user},
     resize::refuse_busy,
@@ -73,6 +74,7 @@ fn listed(one: &Snapshot, row: Option<&SnapshotRow>) -> v1::ListedSnapshot {
 
 async fn home_of(reign: &Reign, owner: &Username) -> Result<Held, Refusal> {
     reign.first_round().await;
+    until_heard(reign, owner).await?;
     let rows = reign.store.reader().await?.of_owner(owner).await?;
     let held = view::principal(rows).pop().ok_or_else(|| no_such_user(owner.as_str()))?;
     refuse_deleting(&held)?;

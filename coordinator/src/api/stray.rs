@@ -107,7 +107,7 @@ async fn judge(tx: &mut WriteTx, node: &NodeName, order: &Order) -> Result<NodeR
     }
     let row = tx.reader().node(node).await?.ok_or_else(|| no_such_node(node.as_str()))?;
     let claims = tx.reader().claims().await?;
-    if claims.iter().any(|claim| claim.node == *node && claim.address == order.address) {
+    if claims.iter().any(|claim| claim.node == *node && claim.addresses.contains(&order.address)) {
         let hint = "delete or move that one first".to_owned();
         return refuse(format!("another container has its address {}", order.address), hint);
     }

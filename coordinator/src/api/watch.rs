@@ -16,6 +16,8 @@ use crate::reign::Reign;
 
 /// Twice a second is live to a person. Every look reads the database.
 const GAP: Duration = Duration::from_millis(500);
+/// A watch rests so many times longer than its look took: a list that takes a second to make is not made all the time.
+const REST: u32 = 8;
 /// At once, of all callers: each reads a whole list at every change. More than there are operators.
 const MAX_WATCHES: usize = 32;
 
@@ -58,7 +60,7 @@ impl Places {
             changes: reign.changes(),
             commits: reign.store.commits(),
             until: Instant::now() + reign.config.timings.stream_limit,
-            looked_at: None,
+            next_look: None,
             ready: VecDeque::new(),
             ended: false,
             reign,
@@ -89,7 +91,7 @@ struct Watcher<V: View> {
     commits: watch::Receiver<u64>,
     until: Instant,
     /// None: look at once.
-    looked_at: Option<Instant>,
+    next_look: Option<Instant>,
     view: V,
     ready: VecDeque<V::Said>,
     ended: bool,
@@ -128,21 +130,23 @@ impl<V: View> Watcher<V> {
         // Before reading: a change while we read wakes us again.
         self.changes.mark_unchanged();
         self.commits.mark_unchanged();
+        let began = Instant::now();
         let News { said, more } = self.view.news(&self.reign).await?;
-        self.looked_at = (!more).then(Instant::now);
+        let rest = GAP.max(began.elapsed() * REST);
+        self.next_look = (!more).then(|| Instant::now() + rest);
         self.ready = said.into();
         Ok(())
     }
 
     async fn turn(&mut self) -> Turn {
-        let Some(looked_at) = self.looked_at else { return Turn::Look };
+        let Some(next_look) = self.next_look else { return Turn::Look };
         let changed = async {
             // Neither sender ends before the reign does.
             tokio::select! {
                 _ = self.changes.changed() => {}
                 _ = self.commits.changed() => {}
             }
-            tokio::time::sleep_until((looked_at + GAP).into()).await;
+            tokio::time::sleep_until(next_look.into()).await;
         };
         tokio::select! {
             () = changed => Turn::Look,

@@ -68,11 +68,16 @@ async fn pass(reign: &Reign, live: &NodeLive, client: &AgentClient) -> Result<Pa
         // The next report wakes us.
         return Ok(Pass::Done);
     };
-    let (revision, accounts) = reign.store.reader().await?.accounts().await?;
-    if !plan::needs_accounts(revision, &sight) {
+    // Every report wakes us, and nearly all of them find nothing lacking: the set itself is not read for that.
+    if !plan::needs_accounts(reign.store.reader().await?.fleet().await?.access_revision, &sight) {
         return Ok(Pass::Done);
     }
-    let failures = match client.sync_access(revision, (&accounts, restored::kept(&reign.sights()))).await {
+    let accounts = reign.roster.now(&reign.store).await?;
+    let turn = reign.roster.turn(&accounts).await;
+    let (revision, accounts) = (accounts.revision, &accounts.all);
+    let synced = client.sync_access(revision, (accounts, restored::kept(&reign.sights()))).await;
+    drop(turn);
+    let failures = match synced {
         Ok(failures) => failures,
         Err(error) => {
             tracing::warn!(%revision, error = &error as &dyn Error, "accounts could not be synced, will be repeated");

@@ -92,9 +92,9 @@ async fn pass(
     let oldest = clock::now() - reign.config.audit_retention_millis();
     let mut rows = Vec::new();
     if !batch.records.is_empty() {
-        let (_, accounts) = reign.store.reader().await?.accounts().await?;
+        let accounts = reign.roster.now(&reign.store).await?;
         let fresh = batch.records.into_iter().filter(|record| record.at >= oldest);
-        rows.extend(fresh.map(|record| row(node, record, &accounts)));
+        rows.extend(fresh.map(|record| row(node, record, &accounts.all)));
     }
     let due = batch.cursor != from.cursor && from.stored_at.elapsed() > STORE_EVERY;
     let mut stored_at = from.stored_at;

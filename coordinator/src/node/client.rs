@@ -12,6 +12,7 @@ use std::{
 };
 
 use containarium_proto::{
+    MAX_MESSAGE_BYTES,
     audit::{AuditBatch, Bans, NodeSession},
     convert::{self, ConvertError},
     identity::{Host, HostCertificate},
@@ -37,9 +38,6 @@ use tonic::{
 
 use super::{line::Line, plan::Lacking};
 use crate::{config::Timings, faults::FaultPoints, reign::Reign};
-
-/// 750 users with 64 long keys each are under 50 MB; tonic's own 4 MB are not enough.
-const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
 /// A gigabyte over a slow line, and its checksum. The node goes on by itself when we give up.
 const IMAGE_DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -72,6 +70,9 @@ impl CallError {
 
 /// The last cause says most: "tcp connect error" is `transport error`'s, "connection refused" is its own.
 fn in_words(status: &Status) -> String {
+    if status.code() == Code::Unimplemented {
+        return "its agent is older than this coordinator and cannot do it: upgrade it".to_owned();
+    }
     let mut deepest: Option<&dyn Error> = status.source();
     while let Some(next) = deepest.and_then(Error::source) {
         deepest = Some(next);

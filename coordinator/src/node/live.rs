@@ -57,6 +57,8 @@ pub(crate) struct Sight {
     pub(crate) strays: Vec<Stray>,
     /// Why what its logs tell is not on record, for people.
     pub(crate) audit_problem: Option<String>,
+    /// Containers with an order that its agent is too old to understand.
+    pub(crate) beyond_agent: Vec<String>,
 }
 
 /// A container of ours that the database has forgotten.
@@ -131,6 +133,7 @@ impl NodeLive {
             ahead_of_us: Vec::new(),
             strays: Vec::new(),
             audit_problem: None,
+            beyond_agent: Vec::new(),
         };
         let state = Mutex::new(State { health: Health::new(), sight });
         Self {
@@ -149,6 +152,10 @@ impl NodeLive {
 
     pub(crate) fn sight(&self) -> Sight {
         self.state().sight.clone()
+    }
+
+    pub(crate) fn was_tried(&self) -> bool {
+        self.state().sight.tried
     }
 
     /// If not, the next answer is news.
@@ -209,6 +216,14 @@ impl NodeLive {
         let mut state = self.state();
         let news = state.sight.strays != strays;
         state.sight.strays = strays;
+        news
+    }
+
+    /// Gives whether that is news.
+    pub(crate) fn set_beyond_agent(&self, names: Vec<String>) -> bool {
+        let mut state = self.state();
+        let news = state.sight.beyond_agent != names;
+        state.sight.beyond_agent = names;
         news
     }
 

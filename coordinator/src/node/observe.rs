@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use containarium_proto::node::NodeReport;
+use containarium_proto::{node::NodeReport, sizes::Bytes, spec::Capacity};
 
 use super::{
     client::AgentClient,
@@ -14,16 +14,29 @@ use super::{
 use crate::{
     availability::Availability,
     reign::Reign,
-    store::{EventKind, StoreError},
+    store::{EventKind, Holdings, StoreError},
 };
 
 /// A node that is offline may be so for days: it is tried less often, and still noticed within seconds.
 const OFFLINE_PATIENCE: u32 = 4;
+/// A report that says nothing new is only a sign of life, but not for ever: all is compared with the database again after
+/// this, whatever may have been missed, and what is due by time alone is found.
+const COMPARE_EVERY: Duration = Duration::from_secs(60);
+
+/// The last comparison of a report with the database.
+struct Compared {
+    report: NodeReport,
+    /// Commits of this process before it, and what the node was to hold after it.
+    commits: u64,
+    holdings: Holdings,
+    at: Instant,
+}
 
 /// Never ends.
 pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
     let timings = &reign.config.timings;
     let mut after = (String::new(), 0);
+    let mut compared = None;
     loop {
         // A node that is not known to be well is asked for an answer at once.
         let wait = if live.answers() { timings.observe_wait } else { Duration::ZERO };
@@ -37,7 +50,7 @@ pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
             Ok(report) => {
                 let seen = (report.incarnation.clone(), report.revision);
                 let stale = seen == after && asked_at.elapsed() < wait / 2;
-                match take_in(reign, live, report).await {
+                match take_in(reign, live, report, &mut compared).await {
                     Ok(()) => {
                         after = seen;
                         // Nothing new and no wait: an agent that does not hold the poll must not make us spin.
@@ -64,17 +77,40 @@ pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
     }
 }
 
-async fn take_in(reign: &Reign, live: &NodeLive, report: NodeReport) -> Result<(), StoreError> {
+async fn take_in(
+    reign: &Reign,
+    live: &NodeLive,
+    report: NodeReport,
+    compared: &mut Option<Compared>,
+) -> Result<(), StoreError> {
     let sight = live.sight();
+    // Before anything is read: what is written meanwhile makes the next report news.
+    let commits = *reign.store.commits().borrow();
+    // A certificate is renewed when a third of its life is left, and nobody reports that.
+    let compare_every = COMPARE_EVERY.min(reign.config.timings.host_certificate_validity / 100);
+    if sight.answers()
+        && let Some(last) = compared.as_mut().filter(|last| last.at.elapsed() < compare_every)
+        && says_the_same(&last.report, &report)
+        && (last.commits == commits || last.holdings == reign.store.reader().await?.holdings(&live.name).await?)
+    {
+        last.commits = commits;
+        live.publish(report);
+        return Ok(());
+    }
+    *compared = None;
     let turn =
         Turn { back: !sight.answers(), preempted: report.preempting && sight.availability != Availability::Preempting };
     record::report(reign, &live.name, &report, turn).await?;
     if report.access_revision > sight.access.tried {
         restored::catch_up_access(reign, report.access_revision).await?;
     }
-    let rows = reign.store.reader().await?.on_node(&live.name).await?;
+    let mut reader = reign.store.reader().await?;
+    let holdings = reader.holdings(&live.name).await?;
+    let rows = reader.on_node(&live.name).await?;
+    drop(reader);
     restored::note_strays(reign, live, &rows, &report.containers);
     note_repair(reign, live, &report).await?;
+    *compared = Some(Compared { report: report.clone(), commits, holdings, at: Instant::now() });
     live.publish(report);
     // Orders and accounts are planned anew from what the node says; both are no-ops when nothing is lacking.
     live.orders_changed.notify_one();
@@ -83,6 +119,16 @@ async fn take_in(reign: &Reign, live: &NodeLive, report: NodeReport) -> Result<(
     live.identities_changed.notify_one();
     reign.wake_streams();
     Ok(())
+}
+
+/// But for what is in use at this moment, which is neither recorded nor waited for.
+fn says_the_same(before: &NodeReport, now: &NodeReport) -> bool {
+    let at_rest = |report: &NodeReport| NodeReport {
+        revision: 0,
+        capacity: Capacity { memory_used: Bytes(0), disk_used: Bytes(0), ..report.capacity },
+        ..report.clone()
+    };
+    at_rest(before) == at_rest(now)
 }
 
 /// What somebody changed on the node itself, and its agent put back. What happened before we looked is in its own log.

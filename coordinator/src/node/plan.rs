@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use containarium_proto::{
     ids::{AccessRevision, ContainerId},
+    level,
     node::{ContainerReport, Licence, Order},
     spec::{Desired, Observed},
 };
@@ -20,6 +21,13 @@ pub(crate) struct Lacking {
     pub(crate) must_exist: bool,
     /// What it may do beyond its content.
     pub(crate) licence: Option<Licence>,
+}
+
+impl Lacking {
+    /// What its agent must understand.
+    pub(crate) fn level(&self) -> u32 {
+        level::needed(&self.order, self.licence.as_ref())
+    }
 }
 
 /// The orders that the node lacks, oldest container first.

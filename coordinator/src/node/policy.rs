@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use super::{client::AgentClient, live::NodeLive};
-use crate::{policy, reign::Reign, store::StoreError};
+use crate::{policy::NodePolicy, reign::Reign, store::StoreError};
 
 /// Never ends.
 pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
@@ -41,11 +41,11 @@ async fn pass(reign: &Reign, live: &NodeLive, client: &AgentClient) -> Result<bo
     let Some(report) = sight.report.as_ref().filter(|_| sight.is_online()) else { return Ok(true) };
     let Some(fleet_wide) = reign.policy.borrow().clone() else { return Ok(true) };
     let Some(row) = reign.store.reader().await?.node(&live.name).await? else { return Ok(true) };
-    let policy = policy::of_node(&fleet_wide, row.policy);
-    if report.guard.policy_digest == policy.digest() {
+    let NodePolicy { policy, digest } = fleet_wide.of_node(row.policy);
+    if report.guard.policy_digest == *digest {
         return Ok(true);
     }
-    match client.sync_policy(&policy).await {
+    match client.sync_policy(policy).await {
         Ok(()) => {
             tracing::info!(allowances = policy.allowances.len(), policy.out_of_rotation, "network policy synced");
             Ok(true)

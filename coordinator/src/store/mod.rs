@@ -55,7 +55,7 @@ pub(crate) use lifetimes::{Lifetime, Ttl};
 pub(crate) use lock::StateLock;
 pub(crate) use moves::{MovePhase, MoveRow};
 pub(crate) use nodes::NodeFacts;
-pub(crate) use read::{Claim, Reader};
+pub(crate) use read::{Claim, Holdings, Reader};
 pub(crate) use replicas::Replication;
 pub(crate) use rows::{ContainerRow, Held, Moving, NodeRow, PlacementRow, Policy, Role, Undo, next_generation};
 pub(crate) use snapshots::{SnapshotRow, SnapshotState, Snapshotting, under_way};
@@ -85,6 +85,15 @@ pub enum StoreError {
     /// The tables could not be made or updated.
     #[error("preparing the tables")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A later version has been here. Nothing was changed.
+    #[error(
+        "a newer containarium-coordinator has used this database (migration {migration}): start that version, or \
+         restore a backup from before its upgrade"
+    )]
+    Newer {
+        /// The first that we do not know.
+        migration: i64,
+    },
     /// The connection broke while a write was being committed, and nobody can be asked whether it was.
     #[error("the database was lost during a commit: whether it happened is not known")]
     Unknown(#[source] sqlx::Error),
@@ -109,7 +118,7 @@ impl StoreError {
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::Database { source, .. } | Self::Open { source, .. } | Self::Unknown(source) => is_outage(source),
-            Self::Migrate(_) | Self::NotLeader { .. } | Self::Corrupt { .. } => false,
+            Self::Migrate(_) | Self::Newer { .. } | Self::NotLeader { .. } | Self::Corrupt { .. } => false,
         }
     }
 }

@@ -7,6 +7,7 @@ use containarium_proto::ids::FleetId;
 use sqlx::{
     AnyPool,
     any::{AnyConnectOptions, AnyPoolOptions},
+    migrate::MigrateError,
 };
 use tokio::sync::watch;
 
@@ -32,7 +33,10 @@ impl Store {
     /// Opens the database; makes the tables, and a fleet id for a new fleet.
     pub(crate) async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
         let pool = connect(url).await?;
-        migrator().run(&pool).await.map_err(StoreError::Migrate)?;
+        migrator().run(&pool).await.map_err(|error| match error {
+            MigrateError::VersionMissing(migration) => StoreError::Newer { migration },
+            error => StoreError::Migrate(error),
+        })?;
         // Before any lease exists, so it cannot be fenced; harmless twice.
         sqlx::query("INSERT INTO fleet (one, fleet_id, access_revision) VALUES (1, $1, 0) ON CONFLICT DO NOTHING")
             .bind(FleetId::generate().to_string())

@@ -49,16 +49,24 @@ pub(crate) struct Fleet {
     pub(crate) term: Term,
 }
 
-/// One placement's claim on its node.
+/// What placements claim of one node, all together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub(crate) node: NodeName,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) addresses: Vec<Ipv4Addr>,
     pub(crate) reserved: Resources,
 }
 
 /// Reads, on a connection of its own or inside a write.
 pub(crate) struct Reader<C>(C);
+
+/// Whether what a node is to hold has changed: an order never changes without its generation (I4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Holdings {
+    count: u64,
+    generations: u64,
+    observed: u64,
+}
 
 impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
     pub(super) fn new(connection: C) -> Self {
@@ -105,6 +113,12 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
         found.map_err(failed("listing containers"))?.iter().map(rows::held).collect()
     }
 
+    /// Every container that has guests, with every placement, by owner.
+    pub(crate) async fn shared(&mut self) -> Result<Vec<Held>, StoreError> {
+        let found = sqlx::query(held!("WHERE c.guests <> '[]' ORDER BY c.owner")).fetch_all(&mut *self.0).await;
+        found.map_err(failed("listing what is shared"))?.iter().map(rows::held).collect()
+    }
+
     /// Every container that ends or stops by itself, with every placement.
     pub(crate) async fn with_lifetime(&mut self) -> Result<Vec<Held>, StoreError> {
         let found = sqlx::query(held!("WHERE c.expires_at > 0 OR c.idle_stop_seconds > 0 ORDER BY c.id"));
@@ -142,6 +156,19 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
         number(&found.map_err(failed("counting containers"))?, "count")
     }
 
+    /// Costs next to nothing beside [`Self::on_node`].
+    pub(crate) async fn holdings(&mut self, node: &NodeName) -> Result<Holdings, StoreError> {
+        let sql = "SELECT COUNT(*) AS count, CAST(COALESCE(SUM(generation), 0) AS BIGINT) AS generations, \
+                   CAST(COALESCE(SUM(observed_generation), 0) AS BIGINT) AS observed FROM placement WHERE node = $1";
+        let row = sqlx::query(sql).bind(node.as_str()).fetch_one(&mut *self.0).await;
+        let row = row.map_err(failed("looking whether a node's placements changed"))?;
+        Ok(Holdings {
+            count: number(&row, "count")?,
+            generations: number(&row, "generations")?,
+            observed: number(&row, "observed")?,
+        })
+    }
+
     pub(crate) async fn on_node(&mut self, node: &NodeName) -> Result<Vec<Held>, StoreError> {
         let found = sqlx::query(held!("WHERE p.node = $1 ORDER BY c.id")).bind(node.as_str());
         let found = found.fetch_all(&mut *self.0).await.map_err(failed("listing a node's placements"))?;
@@ -173,14 +200,24 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
         found.iter().map(rows::held).collect()
     }
 
-    /// What every node has promised, rows still being deleted included (I2).
+    /// What every node has promised, rows still being deleted included (I2). Summed up by the database: there may be
+    /// fifty thousand.
     pub(crate) async fn claims(&mut self) -> Result<Vec<Claim>, StoreError> {
-        let found = sqlx::query("SELECT node, address, cpu_millis, memory_bytes, disk_bytes FROM placement")
-            .fetch_all(&mut *self.0)
-            .await
-            .map_err(failed("summing up reservations"))?;
+        let sql = "SELECT node, string_agg(address, ',') AS addresses, CAST(SUM(cpu_millis) AS BIGINT) AS cpu_millis, \
+                   CAST(SUM(memory_bytes) AS BIGINT) AS memory_bytes, CAST(SUM(disk_bytes) AS BIGINT) AS disk_bytes \
+                   FROM placement GROUP BY node";
+        let found = sqlx::query(sql).fetch_all(&mut *self.0).await.map_err(failed("summing up reservations"))?;
         let claim = |row| {
-            Ok(Claim { node: parsed(row, "node")?, address: parsed(row, "address")?, reserved: rows::resources(row)? })
+            let addresses = rows::text(row, "addresses")?;
+            let parse = |text: &str| {
+                let corrupt = |_| StoreError::Corrupt { column: "address", problem: format!("'{text}'") };
+                text.parse().map_err(corrupt)
+            };
+            Ok(Claim {
+                node: parsed(row, "node")?,
+                addresses: addresses.split(',').map(parse).collect::<Result<_, _>>()?,
+                reserved: rows::resources(row)?,
+            })
         };
         found.iter().map(claim).collect()
     }

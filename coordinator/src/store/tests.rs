@@ -85,6 +85,8 @@ on_both! {
     the_lease_goes_only_to_one_who_saw_it_rest
     a_backup_is_restored_into_either_database
     snapshots_go_with_their_container_and_one_is_under_way_at_a_time
+    what_is_claimed_of_a_node_is_summed_up
+    tables_of_a_later_version_are_left_alone
 }
 
 fn node(index: u8) -> NodeName {
@@ -345,6 +347,37 @@ async fn an_event_sorts_after_all_before_it_also_after_the_clock_was_turned_back
     assert_eq!(reader.newest_event().await.unwrap().unwrap().to_string(), "ffff0000-0000-7000-8000-000000000013");
 }
 
+async fn what_is_claimed_of_a_node_is_summed_up(db: Db) {
+    assert!(db.store.reader().await.unwrap().claims().await.unwrap().is_empty());
+    let rows = [held("alice", "jump-1", 2), held("bob", "jump-1", 3), held("carol", "jump-2", 2)];
+    for row in &rows {
+        db.insert(row).await.unwrap();
+    }
+    let mut claims = db.store.reader().await.unwrap().claims().await.unwrap();
+    claims.sort_by(|a, b| a.node.cmp(&b.node));
+    claims[0].addresses.sort_unstable();
+    let [alice, bob, carol] = rows.map(|row| row.placement);
+    let (both, address) = (alice.reserved.plus(bob.reserved), carol.address);
+    assert_eq!(
+        claims,
+        [
+            Claim { node: node(1), addresses: vec![alice.address, bob.address], reserved: both },
+            Claim { node: node(2), addresses: vec![address], reserved: carol.reserved },
+        ]
+    );
+}
+
+async fn tables_of_a_later_version_are_left_alone(db: Db) {
+    db.insert(&held("alice", "jump-1", 2)).await.unwrap();
+    let later = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 SELECT 9999, 'later', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1";
+    sqlx::raw_sql(later).execute(&db.store.pool).await.unwrap();
+    let refused = Store::open(&db.url).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Newer { migration: 9999 }), "{refused:?}");
+    assert!(refused.to_string().contains("newer containarium-coordinator"), "{refused}");
+    assert_eq!(db.all().await.len(), 1);
+}
+
 /// One candidate with room for ten, by disk.
 fn candidate(claims: &[Claim]) -> Candidate {
     let capacity = Capacity {
@@ -362,7 +395,7 @@ fn candidate(claims: &[Claim]) -> Candidate {
         network: Some(("10.100.1.0/24".parse().unwrap(), [10, 100, 1, 1].into())),
         images: Vec::new(),
         reserved: claims.iter().fold(Default::default(), |sum: placement::Resources, c| sum.plus(c.reserved)),
-        addresses: claims.iter().map(|c| c.address).collect(),
+        addresses: claims.iter().flat_map(|c| c.addresses.iter().copied()).collect(),
         settings: Default::default(),
         labels: Default::default(),
     }

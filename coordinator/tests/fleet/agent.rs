@@ -5,13 +5,17 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use containarium_proto::{
     convert,
     ids::Term,
+    level::LEVEL,
     node::{Account, Order, Sender},
     pki::{CertsDir, Role, require_role},
     policy::NetworkPolicy,
@@ -48,6 +52,8 @@ pub(crate) struct Node {
     pub(crate) cpu_nanos: Mutex<Option<u64>>,
     pub(crate) policies: Mutex<Vec<NetworkPolicy>>,
     pub(crate) guard: Mutex<v1::GuardReport>,
+    /// Which parts of an order it says that it understands.
+    pub(crate) level: AtomicU32,
     reports: Mutex<BTreeMap<String, v1::ContainerReport>>,
     access_revision: Mutex<u64>,
     revision: watch::Sender<u64>,
@@ -83,6 +89,7 @@ impl FakeAgent {
             cpu_nanos: Mutex::new(Some(0)),
             policies: Mutex::default(),
             guard: Mutex::default(),
+            level: AtomicU32::new(LEVEL),
             reports: Mutex::default(),
             access_revision: Mutex::default(),
             revision: watch::Sender::new(1),
@@ -220,6 +227,7 @@ impl Node {
             identities: None,
             preempting: false,
             backup_store: String::new(),
+            level: self.level.load(Ordering::Relaxed),
         }
     }
 }

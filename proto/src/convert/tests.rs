@@ -56,6 +56,19 @@ fn an_order_for_another_name_is_refused() {
 }
 
 #[test]
+fn a_state_that_only_a_later_agent_has_is_not_known_and_spoils_no_report() {
+    let mut wire = v1::ContainerReport {
+        container_id: ContainerId::generate().to_string(),
+        generation: 3,
+        observed: 1000,
+        ..Default::default()
+    };
+    assert_eq!(container_report_from_wire(&wire).unwrap().observed, Observed::Unknown);
+    wire.observed = 0;
+    assert!(container_report_from_wire(&wire).is_err(), "nothing said is a mistake");
+}
+
+#[test]
 fn unset_enums_are_refused() {
     let sender = Sender { fleet: FleetId::generate(), term: Term(7) };
     let mut wire = order_to_wire(sender, &order());

@@ -34,6 +34,24 @@ impl Fleet {
         self.caller.block_on(AgentClient::new(channel).apply(order)).expect("it obeys");
     }
 
+    /// Whether the coordinator that is asked now answers.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        let mut client = self.client();
+        self.caller.block_on(client.get_fleet(v1::GetFleetRequest {})).is_ok()
+    }
+
+    /// Asks an agent to stop, as systemd does, and waits until it has.
+    ///
+    /// # Panics
+    /// It does not run, or does not end well.
+    pub fn stop_agent(&mut self, index: usize) {
+        let (stop, ended) = self.nodes[index].stopping.take().expect("it runs");
+        stop.cancel();
+        self.caller.block_on(ended).expect("the agent's task").expect("a good end");
+        self.nodes[index].agent = None;
+    }
+
     /// The operator's word on a node. False: nobody heard it.
     pub fn try_policy(&self, name: &str, policy: v1::Policy) -> bool {
         let mut client = self.client();

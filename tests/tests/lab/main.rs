@@ -12,6 +12,7 @@ mod crash;
 mod docs;
 mod identity;
 mod images;
+mod leases;
 mod life;
 mod lifetimes;
 mod limits;
@@ -23,6 +24,7 @@ mod people;
 mod replicas;
 mod snapshots;
 mod spot;
+mod upgrade;
 mod views;
 
 mod sshd;

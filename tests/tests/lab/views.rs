@@ -23,7 +23,7 @@ fn lists_come_in_pages_and_watches_tell_every_change() {
         create("alice")?;
         let (listed, followed) = thread::scope(|scope| -> Result<(Said, Said)> {
             let list = scope.spawn(|| lab.cli(&["list", "--watch", "-o", "json", "--timeout", "20s"]));
-            let follow = ["events", "--follow", "--limit", "1", "-o", "json", "--timeout", "20s"];
+            let follow = ["events", "--follow", "--limit", "20", "-o", "json", "--timeout", "20s"];
             let follow = scope.spawn(move || lab.cli(&follow));
             create("bob")?;
             create("carol")?;

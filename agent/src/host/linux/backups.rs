@@ -219,7 +219,7 @@ impl LinuxHost {
     }
 
     /// Beside the socket, as Incus has it.
-    fn pool_path(&self) -> PathBuf {
+    pub(super) fn pool_path(&self) -> PathBuf {
         let state = self.config.incus_socket.parent().map(PathBuf::from).unwrap_or_default();
         state.join("storage-pools").join(&self.config.storage_pool)
     }

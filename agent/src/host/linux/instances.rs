@@ -149,6 +149,7 @@ impl LinuxHost {
             "devices": self.devices(order),
             "start": true,
         });
+        self.free_address(order.address, None).await?;
         let what = format!("creating {}", order.name);
         let request = self.incus.request(Method::POST, "/instances").json(&body);
         match self.incus.operate(&what, request, CREATE).await {
@@ -205,6 +206,11 @@ impl LinuxHost {
     }
 
     pub(super) async fn start_instance(&self, name: &str) -> Result<(), HostError> {
+        let instance: Value = self.incus.get(&format!("reading {name}"), &format!("/instances/{name}")).await?;
+        let address = instance["devices"]["eth0"]["ipv4.address"].as_str().and_then(|address| address.parse().ok());
+        if let Some(address) = address {
+            self.free_address(address, instance["config"]["volatile.eth0.hwaddr"].as_str()).await?;
+        }
         let outcome = self.set_state(name, json!({ "action": "start" }), START).await;
         self.unless_already(name, Power::Running, outcome.map(drop)).await
     }

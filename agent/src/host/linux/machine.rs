@@ -92,6 +92,9 @@ impl LinuxHost {
             disk_used: Bytes(pool.space.used),
         };
         *cache = Some((Instant::now(), capacity));
+        if let Err(error) = self.keep_quota_exact().await {
+            tracing::warn!(%error, "quotas may be inexact");
+        }
         Ok(capacity)
     }
 

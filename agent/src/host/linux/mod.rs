@@ -15,11 +15,13 @@ mod images;
 mod incus;
 mod instances;
 mod journal;
+mod leases;
 mod login;
 mod logs;
 mod machine;
 mod passwd;
 mod policy;
+mod quota;
 mod repair;
 mod sessions;
 mod snapshots;
@@ -32,7 +34,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use containarium_proto::{
@@ -68,6 +70,8 @@ const SSH_CONNECT: Duration = Duration::from_millis(100);
 /// An sshd that has the connection greets at once, unless the node is very busy.
 const SSH_GREETING: Duration = Duration::from_secs(3);
 const SSH_PAUSE: Duration = Duration::from_millis(15);
+/// One that boots answers sooner, on a machine that is not very busy.
+const MEND_AFTER: Duration = Duration::from_secs(10);
 /// What every ssh server says first.
 const GREETING: &[u8] = b"SSH-2.0";
 
@@ -191,7 +195,14 @@ impl Host for LinuxHost {
 
     async fn wait_ssh(&self, address: Ipv4Addr) -> Result<(), HostError> {
         let answered = async {
+            let mut since = Instant::now();
             while !greets((address, 22).into()).await {
+                if since.elapsed() >= MEND_AFTER {
+                    since = Instant::now();
+                    if let Err(error) = self.mend_address(address).await {
+                        tracing::warn!(%address, %error, "whether it has its address cannot be told");
+                    }
+                }
                 sleep(SSH_PAUSE).await;
             }
         };

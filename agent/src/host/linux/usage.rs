@@ -38,7 +38,11 @@ impl LinuxHost {
     pub(super) async fn read_usage(&self, name: &str) -> Result<Option<Usage>, HostError> {
         let path = format!("/instances/{name}/state");
         match self.incus.get::<State>(&format!("reading the use of {name}"), &path).await {
-            Ok(state) => Ok(Some(state.into())),
+            Ok(state) => {
+                let usage = Usage::from(state);
+                let is_told = usage.disk.is_some() && !self.is_quota_inexact().await;
+                Ok(Some(Usage { disk: usage.disk.filter(|_| is_told), ..usage }))
+            }
             Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(None),
             Err(failure) => Err(failure.into()),
         }
