@@ -31,14 +31,14 @@ fn people_walk(short: u32, coordinators: Coordinators) {
 
 #[test]
 fn people_find_what_they_were_told_whatever_goes_wrong() {
-    people_walk(240, Coordinators::One);
+    people_walk(180, Coordinators::One);
 }
 
 /// Odd seeds elect by etcd.
 #[test]
 fn people_find_what_they_were_told_whichever_of_three_coordinators_leads() {
     let by = if seed() % 2 == 0 { By::Sql } else { By::Etcd };
-    people_walk(60, Coordinators::Three { binary: COORDINATOR, by });
+    people_walk(48, Coordinators::Three { binary: COORDINATOR, by });
 }
 
 #[test]
