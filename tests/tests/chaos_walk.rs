@@ -37,7 +37,7 @@ fn people_find_what_they_were_told_whatever_goes_wrong() {
 /// Odd seeds elect by etcd.
 #[test]
 fn people_find_what_they_were_told_whichever_of_three_coordinators_leads() {
-    let by = if seed() % 2 == 0 { By::Sql } else { By::Etcd };
+    let by = if seed().is_multiple_of(2) { By::Sql } else { By::Etcd };
     people_walk(48, Coordinators::Three { binary: COORDINATOR, by });
 }
 
