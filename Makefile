@@ -30,7 +30,7 @@ check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	deploy/compat --check
-	shellcheck -x deploy/compat deploy/demo deploy/packages/install deploy/image/bake deploy/lab/lab .ci/run
+	shellcheck -x deploy/compat deploy/demo deploy/packages/install deploy/image/bake deploy/lab/lab deploy/lab/lib/store-run .ci/run
 
 unit:
 	cargo test --workspace
@@ -48,13 +48,16 @@ chaos: ## Two long walks of random deeds and faults on simulated fleets: one coo
 	CHAOS_SEED=$(CHAOS_SEED) CHAOS_STEPS=$(CHAOS_STEPS) \
 		cargo test -p containarium-tests --test chaos_walk people -- --nocapture --test-threads=1
 
-lab-chaos: packages build image ## The same on the real fleet, with kill -9 of a random daemon in each of CHAOS_ROUNDS
-	$(LAB) up
+lab-chaos: packages build image ## The same on a real fleet of three coordinators, kill -9 of a daemon in each of CHAOS_ROUNDS
+	$(LAB) up --ha
 	CHAOS_SEED=$(CHAOS_SEED) CHAOS_ROUNDS=$(CHAOS_ROUNDS) \
 		cargo run $(CARGO_PROFILE) -p containarium-tests --features lab --bin lab-chaos
 
 lab-test: packages build image
 	cargo test $(CARGO_PROFILE) -p containarium-tests --features lab --test lab -- --test-threads=1 --nocapture
+	$(LAB) down
+	$(LAB) leftovers
+	cargo test $(CARGO_PROFILE) -p containarium-tests --features lab --test lab_ha -- --test-threads=1 --nocapture
 	$(LAB) down
 	$(LAB) leftovers
 

@@ -129,6 +129,8 @@ pub(crate) fn from_status(server: &str, status: &Status) -> Failure {
     }
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => unreachable(server, &text),
+        // What a process that dies leaves of a stream. Whatever a coordinator itself has to say is a refusal.
+        Code::Internal if text.contains("h2 protocol error") => unreachable(server, &text),
         // Nobody has begun anything: the call itself is unknown there.
         Code::Unimplemented => {
             let message = format!("the coordinator at {server} is older than this command, and does not know it");
@@ -218,6 +220,14 @@ mod tests {
             let failure = from_status("s", &status);
             assert_eq!(failure, Failure::new(reason.exit_code(), "no room").hint("add a node"));
         }
+    }
+
+    #[test]
+    fn a_stream_that_was_torn_off_is_nobody_there() {
+        let torn = Status::internal("h2 protocol error: error reading a body from connection");
+        assert_eq!(from_status("s", &torn).code(), UNREACHABLE);
+        assert!(!never_connected(&torn), "it may be done");
+        assert_eq!(from_status("s", &Status::internal("a bug")).code(), Reason::Internal.exit_code());
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     election: Election,
     /// The reign that is to be given back at a stop.
     leading: Mutex<Option<Elected>>,
+    /// A reign that ended as the database was away: the row may still say that it goes on.
+    outlived: Mutex<Option<Fence>>,
 }
 
 impl Shared {
@@ -71,7 +73,15 @@ impl Shared {
             ElectionKind::Sql => Election::Sql,
             ElectionKind::Etcd(etcd) => Election::Etcd(Campaign::new(etcd, &address, ha.lease)),
         };
-        Ok(Self { life, database, store: Mutex::new(store), address, election, leading: Mutex::default() })
+        Ok(Self {
+            life,
+            database,
+            store: Mutex::new(store),
+            address,
+            election,
+            leading: Mutex::default(),
+            outlived: Mutex::default(),
+        })
     }
 
     /// Until `end`, or until a part of it breaks.
@@ -116,6 +126,11 @@ impl Shared {
         let store = self.store();
         let lease = self.life.config.ha.lease;
         let fleet = within(lease, async { store.reader().await?.fleet().await }).await?.id;
+        let outlived = self.outlived.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(fence) = outlived {
+            // Nobody has to wait for it to run out.
+            within(lease, store.release_lease(&fence)).await?;
+        }
         let claim = LeaseClaim { holder: Uuid::new_v4().to_string(), address: self.address.clone(), seen };
         let mut onlooking = Onlooking { life: &self.life, store: &store, fleet, leader: None, _looks: None };
         onlooking.tell(String::new());
@@ -133,6 +148,9 @@ impl Shared {
         match cause {
             // The row is another's, or out of reach.
             CoordinatorError::Deposed { .. } | CoordinatorError::Outage(_) => {
+                if matches!(cause, CoordinatorError::Outage(_)) {
+                    self.outlive(fence);
+                }
                 if let Some(mandate) = self.take_leading().and_then(|elected| elected.mandate) {
                     mandate.give_back().await;
                 }
@@ -150,12 +168,20 @@ impl Shared {
         self.leading.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// The row may go on saying that we lead: told to it as soon as it answers.
+    fn outlive(&self, fence: Fence) {
+        *self.outlived.lock().unwrap_or_else(PoisonError::into_inner) = Some(fence);
+    }
+
     /// Ends our reign so that the next one begins at once.
     async fn give_back(&self) {
         let Some(Elected { fence, mandate }) = self.take_leading() else { return };
         match within(GIVE_BACK, self.store().release_lease(&fence)).await {
             Ok(()) => tracing::info!(term = %fence.term(), "gave the lease back"),
-            Err(error) => tracing::warn!(error = &error as &dyn Error, "the lease was left to run out"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn Error, "the lease was not given back");
+                self.outlive(fence);
+            }
         }
         if let Some(mandate) = mandate {
             mandate.give_back().await;

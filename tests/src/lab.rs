@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-/// One lab for the whole test process; its scenarios run one after another.
+/// One lab of one kind for the whole test process; its scenarios run one after another.
 static LAB: OnceLock<Lab> = OnceLock::new();
 
 /// What a command said.
@@ -104,14 +104,22 @@ impl Lab {
     /// # Panics
     /// It cannot be brought up: the build must fail then, not skip.
     pub fn get() -> &'static Self {
-        LAB.get_or_init(|| Self::up().expect("the lab comes up"))
+        LAB.get_or_init(|| Self::up(&["up"]).expect("the lab comes up"))
     }
 
-    fn up() -> Result<Self> {
+    /// A lab whose three coordinators share PostgreSQL and etcd, likewise.
+    ///
+    /// # Panics
+    /// It cannot be brought up, or one of the other kind is up.
+    pub fn with_three_coordinators() -> &'static Self {
+        LAB.get_or_init(|| Self::up(&["up", "--ha"]).expect("the lab comes up"))
+    }
+
+    fn up(up: &[&str]) -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("workspace folder")?.to_owned();
         let mut lab = Self { root, env: HashMap::new() };
         let started = Instant::now();
-        lab.lab(&["up"])?.ok()?;
+        lab.lab(up)?.ok()?;
         lab.env = lab.read_env()?;
         println!("lab up in {:.1} s", started.elapsed().as_secs_f32());
         Ok(lab)

@@ -203,6 +203,47 @@ fn a_leader_without_etcd_is_replaced_by_one_that_has_it_and_nothing_is_done_twic
 }
 
 #[test]
+fn an_etcd_that_restarts_costs_no_leader_its_place() {
+    let mut ha = fleet(1, By::Etcd, &[]);
+    ha.create("alice");
+    let before = ha.use_leader();
+    ha.restart_etcd();
+    // What was not renewed would be gone by then, and another would lead.
+    std::thread::sleep(3 * LEASE);
+    ha.fleet.create(Fleet::request("bob")).unwrap();
+    assert_eq!(ha.leader(), Some(before));
+    settle(&ha.fleet);
+}
+
+#[test]
+fn a_create_that_a_follower_passed_on_outlives_a_leader_that_dies_and_is_back_at_once() {
+    let mut ha = fleet(1, By::Sql, &[]);
+    let (leader, term) = ha.use_leader();
+    let host = ha.fleet.nodes[0].host.clone();
+    host.set_ssh_answers(false);
+    ha.use_coordinator((leader + 1) % 3);
+    let request = Fleet::request("alice");
+    let under_way = ha.fleet.create_in_background(request.clone());
+    eventually("it is being made", || host.creates() == 1);
+    ha.kill(leader);
+    // Whoever asked hears that it should ask again, and of no defect.
+    let broken = ha.fleet.join(under_way).unwrap_err();
+    assert_eq!(refusal(&broken).reason, Reason::NotReady, "{broken:?}");
+    // The row still names the one that died, which answers again, and knows nothing.
+    ha.start(leader);
+    host.set_ssh_answers(true);
+    let began = Instant::now();
+    ha.fleet.create(request).unwrap();
+    let found = began.elapsed();
+    println!("{found:.2?} until a follower found who leads after {leader}, lease {LEASE:?}");
+    // Kept waiting by the one that died it would be ten seconds.
+    assert!(found < LEASE + Duration::from_secs(5), "{found:?}");
+    assert!(ha.until_leader_after(term).1 > term);
+    assert_eq!(host.creates(), 1);
+    settle(&ha.fleet);
+}
+
+#[test]
 fn a_leader_that_reaches_half_of_its_nodes_places_on_those_and_moves_nothing_that_ran() {
     // A busy machine must not make another one lead meanwhile, which would reach all nodes.
     let mut ha = fleet(4, By::Sql, &["--lease", "30s"]);

@@ -22,17 +22,21 @@ use tonic::{
     body::Body,
     codegen::{BoxFuture, Service},
     server::NamedService,
-    transport::{Channel, Endpoint},
+    transport::{self, Channel, Endpoint},
 };
 
 use super::{
     caller::{Caller, FORWARDED},
     limits::Turnstile,
+    relay,
     service::FleetService,
 };
 
 /// A caller is not told "not yet" while a leader is being found: a lease's time, and a little.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+/// The leader that a call was forwarded to is a moment old, or one that has died and come back: then the row will soon name
+/// another, and whoever forwarded it waits for that.
+const ELECTED: Duration = Duration::from_millis(500);
 /// A look is worth little if it comes late.
 const READ_PATIENCE: Duration = Duration::from_secs(1);
 /// Between tries at a leader that cannot be dialled.
@@ -132,7 +136,12 @@ impl Gate {
             return served(service, request).await;
         }
         let reads = method(request.uri().path()).is_some_and(|method| READS.contains(&method));
-        let until = Instant::now() + if reads { READ_PATIENCE } else { WRITE_PATIENCE };
+        let patience = match reads {
+            _ if caller.was_forwarded() => ELECTED,
+            true => READ_PATIENCE,
+            false => WRITE_PATIENCE,
+        };
+        let until = Instant::now() + patience;
         let mut request = Whole::of(request).await?;
         loop {
             let standing = self.now();
@@ -141,9 +150,15 @@ impl Gate {
                 Standing::Following { leader, .. } if !leader.is_empty() && !caller.was_forwarded() => {
                     match self.dial(leader).await {
                         Ok(line) => match self.forward(line, request.again(Some(caller))).await {
+                            Ok(answer) if relay::is_not_leading(&answer) && request.is_whole() => {
+                                Instant::now() + DIAL_AGAIN
+                            }
+                            Ok(answer) => return Ok(relay::to_its_end(answer)),
                             // A look may be asked for twice.
-                            Err(_) if reads => Instant::now() + DIAL_AGAIN,
-                            answer => return answer,
+                            Err(error) if reads || relay::never_connected(&error) && request.is_whole() => {
+                                Instant::now() + DIAL_AGAIN
+                            }
+                            Err(error) => return Err(relay::lost(&error)),
                         },
                         Err(error) => {
                             tracing::info!(leader, error, "the leader is not there");
@@ -155,6 +170,7 @@ impl Gate {
             };
             if Instant::now() >= until {
                 return match &*standing {
+                    _ if caller.was_forwarded() => Ok(relay::not_leading(nobody_leads())),
                     Standing::Following { onlooker, .. } if reads => served(onlooker, request.again(None)).await,
                     Standing::Following { .. } | Standing::Starting | Standing::Leading(_) => Err(nobody_leads()),
                 };
@@ -187,17 +203,12 @@ impl Gate {
         Ok(line)
     }
 
-    async fn forward(&self, mut line: Channel, request: Request<Body>) -> Result<Response<Body>, Refusal> {
+    async fn forward(&self, mut line: Channel, request: Request<Body>) -> Result<Response<Body>, transport::Error> {
         let asked = async {
             std::future::poll_fn(|context| line.poll_ready(context)).await?;
             line.call(request).await
         };
-        asked.await.map_err(|error| {
-            *self.line.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            tracing::info!(error = &error as &dyn std::error::Error, "the leader was lost during a call");
-            Refusal::new(Reason::NotReady, "the leading coordinator went away: whether it was recorded is not known")
-                .hint("repeat the command: what was done already is not done twice")
-        })
+        asked.await.inspect_err(|_| *self.line.lock().unwrap_or_else(PoisonError::into_inner) = None)
     }
 }
 
@@ -235,6 +246,11 @@ impl Whole {
         let body = Limited::new(body, MAX_REQUEST_BYTES).collect().await;
         let broken = |_| Refusal::new(Reason::InvalidArgument, "the request is broken, or longer than 4 MB");
         Ok(Self { parts, body: Content::Message(Full::new(body.map_err(broken)?.to_bytes())) })
+    }
+
+    /// Whether it can be made again.
+    fn is_whole(&self) -> bool {
+        matches!(self.body, Content::Message(_))
     }
 
     /// For us, or for another coordinator with a word on who asked.

@@ -27,6 +27,7 @@ mod power;
 mod progress;
 mod protect;
 mod refuse;
+mod relay;
 mod render;
 mod repair;
 mod replicas;

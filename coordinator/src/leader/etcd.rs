@@ -5,8 +5,11 @@
 use std::time::Duration;
 
 use containarium_proto::pki::{CertsDir, PkiError};
-use etcd_client::{Client, ConnectOptions, Error, LeaseKeepAliveStream, LeaseKeeper};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use etcd_client::{Client, ConnectOptions, Error};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::AbortOnDropHandle,
+};
 
 use crate::config::Etcd;
 
@@ -45,6 +48,8 @@ enum CampaignError {
     Late(Duration),
     #[error("the lease ended before the campaign did")]
     Ended,
+    #[error("etcd ended the stream of renewals")]
+    Silent,
 }
 
 impl Campaign {
@@ -73,10 +78,9 @@ impl Campaign {
     async fn campaign(&self) -> Result<Mandate, CampaignError> {
         let mut client = within(self.connect()).await?;
         let lease = within(async { Ok(client.lease_grant(self.ttl, None).await?) }).await?.id();
-        let (keeper, answers) = within(async { Ok(client.lease_keep_alive(lease).await?) }).await?;
         let ended = CancellationToken::new();
         let every = Duration::from_secs(self.ttl.unsigned_abs()) / RENEWALS;
-        let keeping = keep(keeper, answers, every, ended.clone().drop_guard());
+        let keeping = keep(client.clone(), lease, every, ended.clone().drop_guard());
         let keeper = AbortOnDropHandle::new(tokio::spawn(keeping));
         let mandate = Mandate { client: client.clone(), lease, _keeper: keeper };
         // No deadline: it is answered when all before us are gone.
@@ -109,29 +113,36 @@ impl Mandate {
     }
 }
 
-/// Renews until that fails; `_ended` is told by being dropped.
-async fn keep(
-    mut keeper: LeaseKeeper,
-    mut answers: LeaseKeepAliveStream,
-    every: Duration,
-    _ended: tokio_util::sync::DropGuard,
-) {
+/// Renews until etcd says that the lease has ended; `_ended` is told by being dropped. An etcd that does not answer says
+/// nothing: one that restarts gives each lease its whole time anew, and a leader that kept on asking is not replaced.
+async fn keep(client: Client, lease: i64, every: Duration, _ended: DropGuard) {
+    let mut silent = true;
     loop {
-        let renewed = within(async {
-            keeper.keep_alive().await?;
-            Ok(answers.message().await?.is_some_and(|answer| answer.ttl() > 0))
-        });
-        match renewed.await {
-            Ok(true) => tokio::time::sleep(every).await,
-            Ok(false) => {
-                tracing::warn!("etcd: the lease has ended");
-                return;
-            }
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "etcd: the lease cannot be renewed");
-                return;
-            }
+        let Err(error) = renew(&client, lease, every, &mut silent).await else {
+            tracing::warn!("etcd: the lease has ended");
+            return;
+        };
+        // Once, not every second.
+        if std::mem::take(&mut silent) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "etcd: the lease cannot be renewed at present");
         }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Until it has ended, or until that cannot be told.
+async fn renew(client: &Client, lease: i64, every: Duration, silent: &mut bool) -> Result<(), CampaignError> {
+    let (mut keeper, mut answers) = within(async { Ok(client.lease_client().keep_alive(lease).await?) }).await?;
+    loop {
+        let answer = within(async {
+            keeper.keep_alive().await?;
+            answers.message().await?.ok_or(CampaignError::Silent)
+        });
+        if answer.await?.ttl() <= 0 {
+            return Ok(());
+        }
+        *silent = true;
+        tokio::time::sleep(every).await;
     }
 }
 

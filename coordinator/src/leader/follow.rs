@@ -41,8 +41,18 @@ pub(crate) async fn follow(
         }
     };
     tokio::pin!(won);
+    let mut heard_at = Instant::now();
     loop {
-        let seen = within(lease, store.holding()).await?;
+        let seen = match within(lease.saturating_sub(heard_at.elapsed()), store.holding()).await {
+            Ok(seen) => seen,
+            Err(error) if heard_at.elapsed() >= lease => return Err(error),
+            // A server that restarts.
+            Err(_) => {
+                tokio::time::sleep(lease / LOOKS).await;
+                continue;
+            }
+        };
+        heard_at = Instant::now();
         told(&seen);
         let rested = rest.look(&seen, Instant::now());
         let ours = matches!(election, Election::Sql) && (!seen.is_held() || rested >= lease);

@@ -154,7 +154,8 @@ impl Store {
     }
     /// For reading outside any transaction.
     pub(crate) async fn reader(&self) -> Result<Reader<sqlx::pool::PoolConnection<sqlx::Any>>, StoreError> {
-        self.pool.acquire().await.map(Reader::new).map_err(failed("getting a connection"))
+        let line = open::patiently(|| self.pool.acquire()).await;
+        line.map(Reader::new).map_err(failed("getting a connection"))
     }
 
     /// Changes after every commit of this process.

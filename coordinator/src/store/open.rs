@@ -1,7 +1,11 @@
 //! Opening the database: connections that keep what they promise, tables of this version, a fleet. Two coordinators that
 //! start at once do it one after the other.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use containarium_proto::ids::FleetId;
 use sqlx::{
@@ -18,6 +22,9 @@ use crate::{database::DatabaseUrl, faults::FaultPoints};
 const MAX_CONNECTIONS: u32 = 8;
 /// A call that waits this long for a connection has found a disk that hangs, or a server that is gone.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pool pauses between tries to connect for up to a fifth of what it is given: so a server that was restarted, which
+/// takes a few seconds, is found again within the time of a lease.
+const ACQUIRE_ONCE: Duration = Duration::from_secs(2);
 
 // FULL: what was promised to a caller survives a power cut. WAL: readers never wait for the writer. Our own writers
 // queue before they get here: the busy timeout is for a foreign process, such as a backup.
@@ -56,13 +63,27 @@ impl Store {
     }
 }
 
+/// Asks the pool until that has taken too long in all. It says so itself before anything was sent.
+pub(super) async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, sqlx::Error>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    let until = Instant::now() + ACQUIRE_TIMEOUT;
+    loop {
+        match ask().await {
+            Err(sqlx::Error::PoolTimedOut) if Instant::now() < until => {}
+            answer => return answer,
+        }
+    }
+}
+
 async fn connect(url: &DatabaseUrl) -> Result<AnyPool, StoreError> {
     sqlx::any::install_default_drivers();
     let options = AnyConnectOptions::from_str(url.as_str()).map_err(failed("reading the database address"))?;
-    let settings = if url.is_postgres() { POSTGRES } else { SQLITE };
+    let (settings, once) = if url.is_postgres() { (POSTGRES, ACQUIRE_ONCE) } else { (SQLITE, ACQUIRE_TIMEOUT) };
     AnyPoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .acquire_timeout(once)
         .after_connect(move |connection, _| {
             Box::pin(async move { sqlx::raw_sql(settings).execute(connection).await.map(drop) })
         })

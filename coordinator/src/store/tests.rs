@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use containarium_proto::{
     cpu::Cpu,
@@ -8,6 +11,13 @@ use containarium_proto::{
     snapshots::{Every, Schedule},
     spec::{Capacity, Desired, Image, Observed},
 };
+
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_util::task::AbortOnDropHandle;
 
 use self::cluster::Postgres;
 use super::{
@@ -508,6 +518,39 @@ async fn a_database_server_that_restarts_is_used_again() {
     assert!(error.is_outage(), "{error:?}");
     db.insert(&kept).await.unwrap();
     assert_eq!(db.all().await, [kept]);
+}
+
+/// Carries to the cluster until it is dropped; then the port refuses.
+async fn carry(front: TcpListener) {
+    let mut lines = JoinSet::new();
+    while let Ok((mut near, _)) = front.accept().await {
+        lines.spawn(async move {
+            if let Ok(mut far) = TcpStream::connect(("127.0.0.1", Postgres::get().port())).await {
+                copy_bidirectional(&mut near, &mut far).await.map(drop).unwrap_or_default();
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_database_server_that_takes_seconds_to_restart_is_found_as_soon_as_it_is_back() {
+    let name = tokio::task::spawn_blocking(|| Postgres::get().create()).await.unwrap();
+    let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = front.local_addr().unwrap();
+    let up = AbortOnDropHandle::new(tokio::spawn(carry(front)));
+    let url = Postgres::get().url(&name, Some(address.port())).parse().unwrap();
+    let db = db(url, tempfile::tempdir().unwrap()).await;
+    up.abort();
+    up.await.unwrap_err();
+    let store = db.store.clone();
+    let asked = tokio::spawn(async move { store.reader().await.map(drop) });
+    // How long it is away: no wait for something.
+    tokio::time::sleep(Duration::from_millis(2700)).await;
+    let (back_at, front) = (Instant::now(), TcpListener::bind(address).await.unwrap());
+    let _up = AbortOnDropHandle::new(tokio::spawn(carry(front)));
+    asked.await.unwrap().unwrap();
+    // Half a second on a machine at rest; without a pool that tries again soon it is two.
+    assert!(back_at.elapsed() < Duration::from_millis(1500), "{:?}", back_at.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

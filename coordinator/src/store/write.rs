@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, Transaction};
 use tokio::sync::{OwnedMutexGuard, watch};
 use uuid::Uuid;
 
-use super::{Fence, Reader, Store, StoreError, failed, rows::text};
+use super::{Fence, Reader, Store, StoreError, failed, open, rows::text};
 use crate::faults::Moment;
 
 /// A commit is one sync of a disk. One that takes longer has probably no other end any more.
@@ -34,7 +34,7 @@ impl Store {
     /// inside stays true until the commit.
     pub(crate) async fn write(&self, fence: &Fence) -> Result<WriteTx, StoreError> {
         let turn = self.turn.clone().lock_owned().await;
-        let mut tx = self.pool.begin().await.map_err(failed("beginning a write"))?;
+        let mut tx = open::patiently(|| self.pool.begin()).await.map_err(failed("beginning a write"))?;
         let mark = Uuid::new_v4().to_string();
         let held = sqlx::query("UPDATE lease SET rev = rev + 1, last_write = $3 WHERE holder = $1 AND term = $2")
             .bind(fence.holder())

@@ -10,8 +10,11 @@ readonly MAX_NODES=20
 readonly BRIDGE=fleet0
 readonly BRIDGE_ADDRESS=10.99.0.1
 readonly BALANCER_OWN_ADDRESS=10.99.0.2
-readonly COORDINATOR_ADDRESS=10.99.0.5
+readonly COORDINATORS=3 # of a lab with several, at 10.99.0.5 to .7
 readonly COORDINATOR_PORT=7443
+readonly POSTGRES_ADDRESS=10.99.0.8
+readonly ETCD_ADDRESS=10.99.0.9
+readonly STORES="postgres etcd"
 readonly AGENT_PORT=7444
 readonly HEALTH_PORT=7445
 readonly BALANCER_ADDRESS=10.99.100.1
@@ -32,6 +35,9 @@ use_lab_of() {
   CERTS_DIR=$LAB_DIR/certs
   BACKUPS_DIR=$LAB_DIR/backups # what a bucket is elsewhere: every node has it
   COORDINATOR_SOCKET=$LAB_DIR/coordinator.sock
+  HA_FILE=$LAB_DIR/ha # of a lab with several coordinators: their election
+  STORE_CERTS_DIR=$LAB_DIR/store-certs
+  DATABASE_FILE=$LAB_DIR/database
 }
 
 say() { echo "lab: $*" >&2; }
@@ -85,6 +91,16 @@ node_of_address() {
     [[ $1 != "$(node_address "$name")" && $1 != "10.100.$(node_index "$name").1" ]] || { echo "$name"; return; }
   done
   fail_with $E_STATE "no node of this lab has the address $1"
+}
+
+# Coordinators. A lab has one, on SQLite, or was brought up with --ha.
+is_ha() { [[ -s $HA_FILE ]]; }
+coordinator_numbers() { if is_ha; then seq $COORDINATORS; else echo 1; fi; }
+coordinator_name() { if is_ha; then echo "coordinator-$1"; else echo coordinator; fi; }
+coordinator_address() { echo "10.99.0.$((4 + $1))"; }
+coordinator_urls() {
+  local number
+  for number in $(coordinator_numbers); do echo "https://$(coordinator_address "$number"):$COORDINATOR_PORT"; done | paste -sd,
 }
 
 # Nodes this lab has, running or not, one per line.

@@ -8,7 +8,9 @@
 port_of() {
   case $1 in
     jump-*) echo "fleet-j${1#jump-}" ;;
-    coordinator-1) echo fleet-coord ;;
+    coordinator-*) echo "fleet-c${1#coordinator-}" ;;
+    postgres) echo fleet-pg ;;
+    etcd) echo fleet-etcd ;;
     balancer) echo fleet-lb ;;
   esac
 }
@@ -100,8 +102,9 @@ netns_sysctl() {
   nsenter --net="/run/netns/$name" sysctl -q -w "$@"
 }
 
-lab_netns() { find /run/netns -maxdepth 1 -regextype posix-extended -regex '.*/(jump-[0-9]+|coordinator-1|balancer)' -printf '%f\n' 2>/dev/null || true; }
-lab_links() { ip -o link show | sed -n 's/^[0-9]*: \(fleet[^:@]*\).*/\1/p' | grep -E "^($BRIDGE|fleet-(j[0-9]+|coord|lb))$" || true; }
+readonly NETNS_NAMES="(jump-[0-9]+|coordinator-[0-9]+|postgres|etcd|balancer)"
+lab_netns() { find /run/netns -maxdepth 1 -regextype posix-extended -regex ".*/$NETNS_NAMES" -printf '%f\n' 2>/dev/null || true; }
+lab_links() { ip -o link show | sed -n 's/^[0-9]*: \(fleet[^:@]*\).*/\1/p' | grep -E "^($BRIDGE|fleet-(j[0-9]+|c[0-9]+|pg|etcd|lb))$" || true; }
 
 fabric_down() {
   local name

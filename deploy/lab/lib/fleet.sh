@@ -4,7 +4,7 @@
 # Must never: know how the programs work inside; only their command lines.
 
 cli() {
-  CONTAINARIUM_SERVER=https://$COORDINATOR_ADDRESS:$COORDINATOR_PORT CONTAINARIUM_CERTS_DIR=$CERTS_DIR \
+  CONTAINARIUM_SERVER=$(coordinator_urls) CONTAINARIUM_CERTS_DIR=$CERTS_DIR \
     timeout 20 "$(bin_dir)/containarium" "$@"
 }
 
@@ -19,10 +19,11 @@ need_programs() {
 }
 
 ensure_certs() {
-  local name nodes=()
-  while read -r name; do nodes+=(--node "$name"); done < <(known_nodes)
+  local name number names=()
+  for number in $(coordinator_numbers); do names+=(--server-ip "$(coordinator_address "$number")"); done
+  while read -r name; do names+=(--node "$name"); done < <(known_nodes)
   mkdir -p "$LOG_DIR"
-  "$(bin_dir)/containarium" cert generate --server-ip $COORDINATOR_ADDRESS --server-ip 127.0.0.1 "${nodes[@]}" \
+  "$(bin_dir)/containarium" cert generate --server-ip 127.0.0.1 "${names[@]}" \
     --output-dir "$CERTS_DIR" >>"$LOG_DIR/cert.log" 2>&1 ||
     fail "cert generate failed: $(tail -n 3 "$LOG_DIR/cert.log") (see $LOG_DIR/cert.log)"
   chmod 0700 "$CERTS_DIR"
@@ -55,8 +56,13 @@ host_pid_of() { # NAME [supervisor|pid]
   echo "$pid"
 }
 
-host_supervise() { # NETNS NAME CMD...
-  local netns=$1 name=$2
+host_supervise() { # [--apart] NETNS NAME CMD...    --apart: also mounts and System V memory of its own
+  local netns name apart=()
+  if [[ $1 == --apart ]]; then
+    apart=(unshare --mount --ipc --propagation private)
+    shift
+  fi
+  netns=$1 name=$2
   shift 2
   host_pid_of "$name" supervisor >/dev/null && return
   mkdir -p "$RUN_DIR" "$LOG_DIR"
@@ -65,7 +71,7 @@ host_supervise() { # NETNS NAME CMD...
     exec {LOCK_FD}>&- </dev/null >>"$LOG_DIR/$name.log" 2>&1
     cgroup_join host
     cd /
-    exec setsid nsenter --net="/run/netns/$netns" \
+    exec setsid nsenter --net="/run/netns/$netns" "${apart[@]}" \
       bash "$LAB_CODE/lib/supervise" "$RUN_DIR" "$name" "$LOG_DIR/$name.log" "$@"
   ) &
   wait_for 5 host_pid_of "$name" >/dev/null || fail "$name did not start: see $LOG_DIR/$name.log"
@@ -80,24 +86,39 @@ host_unsupervise() {
 }
 
 coordinator_start() {
-  fabric_plug coordinator-1 $COORDINATOR_ADDRESS
-  mkdir -p "$LAB_DIR/coordinator"
-  host_supervise coordinator-1 coordinator "$(bin_dir)/containarium-coordinator" \
-    --listen $COORDINATOR_ADDRESS:$COORDINATOR_PORT --state-dir "$LAB_DIR/coordinator" --certs-dir "$CERTS_DIR" \
-    --socket "$COORDINATOR_SOCKET" --jump-address $BALANCER_ADDRESS
+  local number=$1 name listen election options=()
+  name=$(coordinator_name "$number") listen=$(coordinator_address "$number"):$COORDINATOR_PORT
+  if ((number == 1)); then options+=(--socket "$COORDINATOR_SOCKET"); fi
+  if is_ha; then
+    election=${LAB_ELECTION:-$(<"$HA_FILE")}
+    options+=(--database-file "$DATABASE_FILE" --advertise "$listen" --election "$election")
+    # No container may reach the others, or the stores.
+    options+=(--closed-network 10.99.0.4/30 --closed-network 10.99.0.8/31)
+    if [[ $election == etcd ]]; then options+=(--etcd "https://$ETCD_ADDRESS:2379" --etcd-certs-dir "$STORE_CERTS_DIR"); fi
+  fi
+  fabric_plug "coordinator-$number" "$(coordinator_address "$number")"
+  mkdir -p "$LAB_DIR/$name"
+  host_supervise "coordinator-$number" "$name" "$(bin_dir)/containarium-coordinator" \
+    --listen "$listen" --state-dir "$LAB_DIR/$name" --certs-dir "$CERTS_DIR" --jump-address $BALANCER_ADDRESS "${options[@]}"
 }
 
 cmd_coordinator() {
-  local pid
-  case ${1:-} in
-    start) need_programs; coordinator_start ;;
-    stop) host_unsupervise coordinator ;;
-    kill)
-      pid=$(host_pid_of coordinator) || fail_with $E_STATE "the coordinator is not running"
-      kill -9 "$pid"
+  local usage="lab coordinator stop|start|kill|pid [N], lab coordinator leader" verb=${1:-} number=${2:-} name pid
+  case $verb in
+    leader) leader; return ;;
+    stop | start | kill | pid) ;;
+    *) fail_with $E_USAGE "usage: $usage" ;;
+  esac
+  [[ -n $number ]] || ! is_ha || fail_with $E_USAGE "which of the three? usage: $usage"
+  coordinator_numbers | grep -qx -- "${number:=1}" || fail_with $E_STATE "there is no coordinator $number in this lab"
+  name=$(coordinator_name "$number")
+  case $verb in
+    start) need_programs; coordinator_start "$number" ;;
+    stop) host_unsupervise "$name" ;;
+    kill | pid)
+      pid=$(host_pid_of "$name") || fail_with $E_STATE "the coordinator is not running"
+      if [[ $verb == kill ]]; then kill -9 "$pid"; else echo "$pid"; fi
       ;;
-    pid) host_pid_of coordinator || fail_with $E_STATE "the coordinator is not running" ;;
-    *) fail_with $E_USAGE "usage: lab coordinator stop|start|kill|pid" ;;
   esac
 }
 
@@ -167,11 +188,11 @@ register_all() {
   local name fingerprint
   for name in $(known_nodes); do
     wait_for 30 register_node "$name" ||
-      fail "node add $name failed: $(tail -n 2 "$LOG_DIR/register-$name.log") (see $LOG_DIR/coordinator.log)"
+      fail "node add $name failed: $(tail -n 2 "$LOG_DIR/register-$name.log") (see $LOG_DIR/coordinator*.log)"
   done
   for name in $(known_nodes); do
     wait_for 40 node_is_online "$name" ||
-      fail "$name does not come Online: see $LOG_DIR/coordinator.log and $NODES_DIR/$name/log/agent.log"
+      fail "$name does not come Online: see $LOG_DIR/coordinator*.log and $NODES_DIR/$name/log/agent.log"
   done
   fingerprint=$(jq -r .fingerprint "$(image_dir)/current.json")
   for name in $(known_nodes); do
@@ -196,7 +217,7 @@ SSH
   cat >"$LAB_DIR/env.new" <<ENV
 # Written by \`lab up\`; use with: . $LAB_DIR/env
 export PATH="$(bin_dir):$LAB_CODE:\$PATH"
-export CONTAINARIUM_SERVER="https://$COORDINATOR_ADDRESS:$COORDINATOR_PORT"
+export CONTAINARIUM_SERVER="$(coordinator_urls)"
 export CONTAINARIUM_CERTS_DIR="$CERTS_DIR"
 export LAB_DIR="$LAB_DIR"
 export LAB_NODES="$(known_nodes | paste -sd' ')"

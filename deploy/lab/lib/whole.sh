@@ -48,28 +48,36 @@ restore_host() {
 }
 
 cmd_up() {
-  local count="" i name started=$SECONDS
+  local count="" ha="" i name number started=$SECONDS
   while (($# > 0)); do
     case $1 in
       --nodes) count=${2:-}; shift; shift || true ;;
-      *) fail_with $E_USAGE "usage: lab up [--nodes N]" ;;
+      --ha) ha=${LAB_ELECTION:-etcd}; shift ;;
+      *) fail_with $E_USAGE "usage: lab up [--nodes N] [--ha]" ;;
     esac
   done
   [[ ${count:-1} =~ ^[1-9][0-9]?$ ]] && ((${count:-1} <= MAX_NODES)) ||
     fail_with $E_USAGE "--nodes takes a number from 1 to $MAX_NODES"
+  [[ ${ha:-etcd} =~ ^(etcd|sql)$ ]] || fail_with $E_USAGE "LAB_ELECTION is etcd or sql"
+  [[ -z $ha ]] || ! is_bare || fail_with $E_USAGE "a bare lab has no coordinators"
+  [[ -z $ha || -z $(known_nodes) ]] || is_ha || fail_with $E_STATE "this lab has one coordinator, on SQLite (lab down)"
   need_tools
+  [[ -z $ha ]] || need_store_tools
   is_bare || need_programs
   if [[ -z $count && -z $(known_nodes) ]]; then count=3; fi
   claim
   tune_host
   mkdir -p "$NODES_DIR" "$RUN_DIR" "$LOG_DIR"
+  if [[ -n $ha ]] && ! is_ha; then echo "$ha" >"$HA_FILE"; fi
   for ((i = 1; i <= ${count:-0}; i++)); do mkdir -p "$NODES_DIR/jump-$i"; done
   fabric_up
   is_bare || ensure_certs
+  if is_ha; then stores_start; fi
   start_nodes
   balancer_start
   if ! is_bare; then
-    coordinator_start
+    if is_ha; then stores_ready; fi
+    for number in $(coordinator_numbers); do coordinator_start "$number"; done
     for name in $(known_nodes); do agent_start "$name"; done
     register_all
   fi
@@ -115,7 +123,7 @@ lab_loops() {
     [[ $(stat -c %i "$file" 2>/dev/null) == "$inode" && $file != *target/lab* ]] || echo "$name $file"
   done
 }
-lab_mounts() { awk '$5 ~ "/target/lab/|^/run/netns/(jump-[0-9]+|coordinator-1|balancer)$" { print $5 }' /proc/self/mountinfo; }
+lab_mounts() { awk '$5 ~ "/target/lab/|^/run/netns/'"$NETNS_NAMES"'$" { print $5 }' /proc/self/mountinfo; }
 no_loops() { [[ -z $(lab_loops) ]]; }
 
 cmd_down() {
@@ -177,14 +185,34 @@ node_status_json() {
       $containers_running, balancer_healthy: $healthy}'
 }
 
+daemon_json() { # NAME ADDRESS [LEADS]
+  jq -n --arg name "$1" --arg address "$2" --arg pid "$(host_pid_of "$1" || true)" --arg leads "${3:-}" \
+    '{$name, $address, pid: (if $pid == "" then null else ($pid | tonumber) end)} +
+      if $leads == "" then {} else {leads: ($leads == "true")} end'
+}
+coordinators_json() {
+  local number leading
+  leading=$(leader 2>/dev/null || true)
+  for number in $(coordinator_numbers); do
+    daemon_json "$(coordinator_name "$number")" "$(coordinator_address "$number"):$COORDINATOR_PORT" \
+      "$([[ $number == "$leading" ]] && echo true || echo false)"
+  done | jq -s .
+}
+stores_json() {
+  local store
+  if is_ha; then
+    for store in $STORES; do daemon_json "$store" "$(store_address "$store")"; done
+  fi | jq -s .
+}
+
 status_json() {
   local name owner
   owner=$(marker_owner)
   for name in $(known_nodes); do node_status_json "$name"; done | jq -s \
-    --arg owner "$owner" --arg coordinator "$(host_pid_of coordinator || true)" \
+    --arg owner "$owner" --argjson coordinators "$(coordinators_json)" --argjson stores "$(stores_json)" \
     --arg balancer "$(host_pid_of balancer || true)" --arg healthy "$(balancer_healthy)" \
     'def pid: if . == "" then null else tonumber end;
-     {checkout: $owner, nodes: ., coordinator: {address: "'$COORDINATOR_ADDRESS:$COORDINATOR_PORT'", pid: ($coordinator | pid)},
+     {checkout: $owner, nodes: ., $coordinators, $stores,
       balancer: {address: "'$BALANCER_ADDRESS'", pid: ($balancer | pid), healthy: ($healthy | split(" "))}}'
 }
 
@@ -201,7 +229,8 @@ cmd_status() {
       jq -r '["NODE", "STATE", "ADDRESS", "PID", "INCUSD", "SSHD", "AGENT", "CONTAINERS", "BALANCED"],
         (.nodes[] | [.name, .state, .address, .pid // "-", (.in_node_pids | .incusd, .sshd, .agent | if . then "up" else "down" end),
           .containers_running, if .balancer_healthy then "yes" else "no" end]) | @tsv' <<<"$status" | column -ts $'\t'
-      jq -r '"coordinator \(.coordinator.address) \(if .coordinator.pid then "pid \(.coordinator.pid)" else "down" end)",
+      jq -r '((.coordinators + .stores)[] |
+          "\(.name) \(.address) \(if .pid then "pid \(.pid)" else "down" end)\(if .leads then ", leads" else "" end)"),
         "balancer \(.balancer.address) \(if .balancer.pid then "pid \(.balancer.pid)" else "down" end), healthy: \(.balancer.healthy | join(" "))"' <<<"$status"
       ;;
     *) fail_with $E_USAGE "usage: lab status [-o json]" ;;

@@ -1,9 +1,9 @@
-//! Chaos on the real lab: random operations on a few containers while a random one of the daemons is killed -9 at a random
+//! Chaos on the real lab: random operations on a few containers while a random one of all daemons is killed -9 at a random
 //! moment, for so many rounds. In the end the checker must find nothing lost, doubled or orphaned, everybody's data must be
 //! there, and everybody must be able to log in. `make lab-chaos`, with `CHAOS_SEED` and `CHAOS_ROUNDS`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use containarium_tests::{
     lab::{Lab, Person, Said, eventually},
     lab_check,
 };
-use rand::{Rng, SeedableRng, seq::IndexedRandom};
+use rand::{Rng, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
 const USERS: u32 = 12;
@@ -21,29 +21,42 @@ const USERS: u32 = 12;
 const LATEST_KILL_MILLIS: u64 = 1500;
 /// A command that was cut off is repeated, as a person does, until it is answered.
 const ANSWER: Duration = Duration::from_secs(180);
+/// So often everybody is looked at in between, so that what went wrong is found near its cause.
+const LOOK_EVERY: u64 = 20;
 
 /// What is killed, and where.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Victim {
-    Coordinator,
+    /// One of the three, the leader or not.
+    Coordinator(u32),
     /// "agent", "incusd" or "sshd" on a node.
     Daemon(&'static str, String),
+    /// "postgres" or "etcd".
+    Store(&'static str),
 }
+
+/// `lab`: it is not running. One that was killed a moment ago is down: fine.
+const DOWN: i32 = 4;
 
 impl Victim {
     fn kill(&self, lab: &Lab) -> Result<()> {
+        let said = match self {
+            Self::Coordinator(number) => lab.lab(&["coordinator", "kill", &number.to_string()])?,
+            Self::Store(name) => lab.lab(&["store", "kill", name])?,
+            Self::Daemon(name, node) => lab.on(node, &format!("kill -9 $(cat /run/lab/{name}.pid) || true"))?,
+        };
+        if said.code == DOWN { Ok(()) } else { said.ok().map(drop) }
+    }
+
+    fn name(&self) -> &'static str {
         match self {
-            Self::Coordinator => lab.lab(&["coordinator", "kill"])?.ok().map(drop),
-            // One that is down at this moment, because it was killed a moment ago, is down.
-            Self::Daemon(name, node) => {
-                let line = format!("kill -9 $(cat /run/lab/{name}.pid) || true");
-                lab.on(node, &line)?.ok().map(drop)
-            }
+            Self::Coordinator(_) => "coordinator",
+            Self::Daemon(name, _) | Self::Store(name) => name,
         }
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operation {
     Create,
     Delete,
@@ -60,12 +73,77 @@ const REFUSED: [i32; 4] = [3, 4, 5, 9];
 /// Nobody answered, or it may be done: asked again.
 const AGAIN: [i32; 2] = [6, 8];
 
+/// One round.
+#[derive(Debug)]
+struct Plan {
+    user: String,
+    operation: Operation,
+    victim: Victim,
+    after: Duration,
+}
+
+/// What is done and what is killed, from the seed alone: it never looks at the fleet.
+struct Decisions {
+    rng: ChaCha8Rng,
+    nodes: Vec<String>,
+    /// Who has a machine, if all that was decided is done.
+    owners: BTreeSet<String>,
+    /// Every kind is killed equally often.
+    deck: Vec<&'static str>,
+}
+
+impl Decisions {
+    fn next(&mut self) -> Plan {
+        let user = name(self.rng.random_range(1..=USERS));
+        let operation = self.operation(&user);
+        let after = Duration::from_millis(self.rng.random_range(0..LATEST_KILL_MILLIS));
+        Plan { user, operation, victim: self.victim(), after }
+    }
+
+    fn operation(&mut self, user: &str) -> Operation {
+        let number = self.rng.random_range(0..12);
+        if self.owners.insert(user.to_owned()) {
+            return Operation::Create;
+        }
+        match number {
+            0..3 => {
+                self.owners.remove(user);
+                Operation::Delete
+            }
+            3 => Operation::Stop,
+            4..6 => Operation::Start,
+            6 => Operation::Restart,
+            7..9 => Operation::Resize(self.rng.random_range(1..=3)),
+            9..11 => Operation::Move,
+            _ => Operation::Keys,
+        }
+    }
+
+    fn victim(&mut self) -> Victim {
+        if self.deck.is_empty() {
+            self.deck = vec!["agent", "coordinator", "incusd", "sshd", "postgres", "etcd"];
+            self.deck.shuffle(&mut self.rng);
+        }
+        let node = self.nodes[self.rng.random_range(0..self.nodes.len())].clone();
+        match self.deck.pop().expect("it was filled") {
+            "coordinator" => Victim::Coordinator(self.rng.random_range(1..=3)),
+            name @ ("postgres" | "etcd") => Victim::Store(name),
+            name => Victim::Daemon(name, node),
+        }
+    }
+}
+
+fn name(number: u32) -> String {
+    format!("chaos-{number}")
+}
+
 struct Chaos<'l> {
     lab: &'l Lab,
-    rng: ChaCha8Rng,
     people: BTreeMap<String, Person>,
     /// What each has stored; nobody that is not here has a machine.
     data: BTreeMap<String, String>,
+    killed: BTreeMap<&'static str, u32>,
+    slowest: Duration,
 }
 
 fn main() -> Result<()> {
@@ -73,17 +151,31 @@ fn main() -> Result<()> {
     let seed = number("CHAOS_SEED").context("CHAOS_SEED")?.unwrap_or_else(clock);
     let rounds = number("CHAOS_ROUNDS").context("CHAOS_ROUNDS")?.unwrap_or(100);
     println!("CHAOS_SEED={seed} CHAOS_ROUNDS={rounds}");
-    let lab = Lab::get();
+    let lab = Lab::with_three_coordinators();
     lab.empty()?;
-    let people = (1..=USERS).map(|i| format!("chaos-{i}")).map(|name| Ok((name.clone(), lab.person(&name)?)));
-    let people = people.collect::<Result<_>>()?;
-    let mut chaos = Chaos { lab, rng: ChaCha8Rng::seed_from_u64(seed), people, data: BTreeMap::new() };
+    lab_check::settle(lab)?;
+    let (rng, nodes) = (ChaCha8Rng::seed_from_u64(seed), lab.nodes().into_iter().map(ToOwned::to_owned).collect());
+    let mut decisions = Decisions { rng, nodes, owners: BTreeSet::new(), deck: Vec::new() };
+    let mut chaos = Chaos::of(lab)?;
+    for user in (1..=USERS).map(name) {
+        create(lab, &user, &chaos.people[&user].public_key())?.ok()?;
+        chaos.store(&user, 0)?;
+        decisions.owners.insert(user);
+    }
     let started = Instant::now();
     for round in 1..=rounds {
-        chaos.round(round).with_context(|| format!("round {round} of CHAOS_SEED={seed}"))?;
+        let plan = decisions.next();
+        chaos.round(round, &plan).with_context(|| format!("round {round} of CHAOS_SEED={seed}"))?;
+        if round % LOOK_EVERY == 0 {
+            chaos.check().with_context(|| format!("after round {round} of CHAOS_SEED={seed}"))?;
+        }
     }
+    let took = started.elapsed();
+    chaos.start_all()?;
     chaos.check().with_context(|| format!("after {rounds} rounds of CHAOS_SEED={seed}"))?;
-    println!("{rounds} rounds in {:.0} s, CHAOS_SEED={seed}: nothing wrong", started.elapsed().as_secs_f32());
+    let (killed, slowest, people) = (&chaos.killed, chaos.slowest, chaos.data.len());
+    println!("killed {killed:?}; the slowest answer took {slowest:.1?}; {people} people are in, with their data");
+    println!("{rounds} rounds in {:.0} s, CHAOS_SEED={seed}: nothing wrong", took.as_secs_f32());
     lab.empty()?;
     lab_check::settle(lab)
 }
@@ -94,64 +186,36 @@ fn clock() -> u64 {
     since.map(|since| since.as_secs()).unwrap_or_default()
 }
 
-impl Chaos<'_> {
-    /// Everything that is decided comes from the seed alone, in the same order each time.
-    fn round(&mut self, round: u64) -> Result<()> {
-        let user = format!("chaos-{}", self.rng.random_range(1..=USERS));
-        let operation = self.operation();
-        let victim = self.victim();
-        let after = Duration::from_millis(self.rng.random_range(0..LATEST_KILL_MILLIS));
+impl<'l> Chaos<'l> {
+    fn of(lab: &'l Lab) -> Result<Self> {
+        let people = (1..=USERS).map(name).map(|name| Ok((name.clone(), lab.person(&name)?))).collect::<Result<_>>()?;
+        Ok(Self { lab, people, data: BTreeMap::new(), killed: BTreeMap::new(), slowest: Duration::ZERO })
+    }
+
+    fn round(&mut self, round: u64, plan: &Plan) -> Result<()> {
+        let Plan { user, operation, victim, after } = plan;
         println!("{round}: {operation:?} {user}, kill {victim:?} after {} ms", after.as_millis());
-        let (lab, person) = (self.lab, &self.people[&user]);
-        let had = self.data.contains_key(&user);
+        let (lab, person, began) = (self.lab, &self.people[user], Instant::now());
+        let had = self.data.contains_key(user);
         let said = thread::scope(|scope| {
-            let doing = scope.spawn(|| perform(lab, person, &operation));
+            let doing = scope.spawn(|| perform(lab, person, *operation));
             // The moment is what is random here; it is no wait for something.
-            thread::sleep(after);
+            thread::sleep(*after);
             victim.kill(lab)?;
             doing.join().expect("the operation's thread")
         })?;
-        println!("   exit {} {}", said.code, said.err.lines().next().unwrap_or_default());
+        let took = began.elapsed();
+        self.slowest = self.slowest.max(took);
+        *self.killed.entry(victim.name()).or_default() += 1;
+        println!("   exit {} after {took:.1?} {}", said.code, said.err.lines().next().unwrap_or_default());
         match (operation, said.code) {
-            (Operation::Create, 0 | 4) if !had => self.store_in_new(&user, round)?,
-            (Operation::Create, 4) => {}
+            // 4: an earlier try was not answered and did it.
+            (Operation::Create, 0 | 4) => self.store(user, round)?,
             (Operation::Create, _) => bail!("{said:?}"),
-            (Operation::Delete, 0 | 3) => drop(self.data.remove(&user)),
+            (Operation::Delete, 0 | 3) => drop(self.data.remove(user)),
+            (Operation::Delete, _) => bail!("{said:?}"),
             (_, 3) => ensure!(!had, "{user}'s machine is lost"),
             _ => {}
-        }
-        Ok(())
-    }
-
-    fn operation(&mut self) -> Operation {
-        match self.rng.random_range(0..20) {
-            0..8 => Operation::Create,
-            8..10 => Operation::Delete,
-            10 => Operation::Stop,
-            11..13 => Operation::Start,
-            13 => Operation::Restart,
-            14..16 => Operation::Resize(self.rng.random_range(1..=3)),
-            16..18 => Operation::Move,
-            _ => Operation::Keys,
-        }
-    }
-
-    fn victim(&mut self) -> Victim {
-        let nodes = self.lab.nodes();
-        let node = (*nodes.choose(&mut self.rng).expect("some nodes")).to_owned();
-        match self.rng.random_range(0..4) {
-            0 => Victim::Coordinator,
-            1 => Victim::Daemon("agent", node),
-            2 => Victim::Daemon("incusd", node),
-            _ => Victim::Daemon("sshd", node),
-        }
-    }
-
-    /// After a create. 4: an earlier try of it was not answered and did it, or what was deleted is not gone yet.
-    fn store_in_new(&mut self, user: &str, round: u64) -> Result<()> {
-        let mut listed = self.lab.list()?.into_iter();
-        if listed.any(|c| c["user"] == user && c["status"] != "Deleting") {
-            return self.store(user, round);
         }
         Ok(())
     }
@@ -164,15 +228,18 @@ impl Chaos<'_> {
         Ok(())
     }
 
-    /// Nothing lost, doubled or orphaned; everybody in, with what they had.
+    fn start_all(&self) -> Result<()> {
+        self.data.keys().try_for_each(|user| asked(self.lab, &["start", user])?.ok().map(drop))
+    }
+
+    /// Nothing lost, doubled or orphaned; everybody whose machine runs is in, with what they had.
     fn check(&self) -> Result<()> {
-        for user in self.data.keys() {
-            asked(self.lab, &["start", user])?.ok()?;
-        }
         lab_check::settle(self.lab)?;
-        let listed = self.lab.list()?.len();
-        ensure!(listed == self.data.len(), "{listed} machines of {} people", self.data.len());
-        for (user, data) in &self.data {
+        let status: BTreeMap<String, String> =
+            self.lab.list()?.iter().map(|c| (text(c, "user"), text(c, "status"))).collect();
+        let (listed, owners): (BTreeSet<_>, BTreeSet<_>) = (status.keys().collect(), self.data.keys().collect());
+        ensure!(listed == owners, "machines of {listed:?}, but of {owners:?} people think so");
+        for (user, data) in self.data.iter().filter(|(user, _)| status[*user] != "Stopped") {
             let said = logged_in(self.lab, &self.people[user], "cat ~/data")?;
             ensure!(said == *data, "{user} finds {said:?}, not {data:?}");
         }
@@ -180,10 +247,14 @@ impl Chaos<'_> {
     }
 }
 
-fn perform(lab: &Lab, person: &Person, operation: &Operation) -> Result<Said> {
+fn text(container: &serde_json::Value, field: &str) -> String {
+    container[field].as_str().unwrap_or_default().to_owned()
+}
+
+fn perform(lab: &Lab, person: &Person, operation: Operation) -> Result<Said> {
     let (user, key) = (person.name.as_str(), person.public_key());
     match operation {
-        Operation::Create => asked(lab, &["create", user, "--ssh-key", &key]),
+        Operation::Create => create(lab, user, &key),
         Operation::Delete => asked(lab, &["delete", user, "--force"]),
         Operation::Stop => asked(lab, &["stop", user]),
         Operation::Start => asked(lab, &["start", user]),
@@ -192,6 +263,17 @@ fn perform(lab: &Lab, person: &Person, operation: &Operation) -> Result<Said> {
         Operation::Move => asked(lab, &["move", user]),
         Operation::Keys => asked(lab, &["key", "replace", user, "--ssh-key", &key]),
     }
+}
+
+/// The name may still be that of a machine which is being deleted.
+fn create(lab: &Lab, user: &str, key: &str) -> Result<Said> {
+    eventually("the old machine is gone", ANSWER, || {
+        // Small, so that a move finds room on a server of two CPUs too.
+        let said = asked(lab, &["create", user, "--ssh-key", key, "--cpu", "1"])?;
+        let listed = asked(lab, &["list", "-o", "json"])?.json()?;
+        let mut listed = listed["containers"].as_array().context("containers")?.iter();
+        Ok((!listed.any(|c| c["user"] == user && c["status"] == "Deleting")).then_some(said))
+    })
 }
 
 /// A command until it is answered.
@@ -207,11 +289,15 @@ fn asked(lab: &Lab, args: &[&str]) -> Result<Said> {
     answered.with_context(|| format!("{args:?}: {last:?}"))
 }
 
-/// An sshd that was killed is back in a second.
+/// An sshd that was killed is back in a second, and so are those that `export` asks.
 fn logged_in(lab: &Lab, person: &Person, line: &str) -> Result<String> {
-    eventually("ssh", ANSWER, || {
-        let said = lab.ssh(person, line)?;
-        Ok((said.code == 0).then_some(said.out))
-    })
-    .with_context(|| format!("{} cannot log in", person.name))
+    let mut last = String::new();
+    let said = eventually("ssh", ANSWER, || match lab.ssh(person, line) {
+        Ok(said) if said.code == 0 => Ok(Some(said.out)),
+        said => {
+            last = format!("{said:?}");
+            Ok(None)
+        }
+    });
+    said.with_context(|| format!("{} cannot log in: {last}", person.name))
 }

@@ -4,7 +4,8 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
     time::{Duration, Instant},
@@ -53,7 +54,7 @@ pub struct Ha {
     binary: String,
     options: Vec<String>,
     database: String,
-    _etcd: Option<Etcd>,
+    etcd: Option<Etcd>,
 }
 
 fn free_port() -> u16 {
@@ -85,7 +86,7 @@ impl Ha {
         let coordinators = (0..3).map(coordinator).collect();
         let wires = fleet.nodes.iter().map(|node| Proxy::to(&runtime, node.address)).collect();
         let options = options.iter().map(ToString::to_string).collect();
-        let mut ha = Self { fleet, coordinators, wires, binary: binary.to_owned(), options, database, _etcd: etcd };
+        let mut ha = Self { fleet, coordinators, wires, binary: binary.to_owned(), options, database, etcd };
         for index in 0..3 {
             ha.start(index);
         }
@@ -288,6 +289,14 @@ impl Ha {
         self.coordinators[index].to_etcd.as_ref().expect("an election by etcd")
     }
 
+    /// kill -9 of etcd, which is started again at once.
+    ///
+    /// # Panics
+    /// There is no etcd, or it does not come back.
+    pub fn restart_etcd(&mut self) {
+        self.etcd.as_mut().expect("an election by etcd").restart();
+    }
+
     /// Cuts a coordinator off these nodes and no others.
     pub fn cut_off_nodes(&self, index: usize, nodes: impl Fn(usize) -> bool) {
         for (node, wire) in self.wires.iter().enumerate() {
@@ -343,19 +352,23 @@ impl Drop for Ha {
 #[derive(Debug)]
 struct Etcd {
     address: SocketAddr,
-    _keeper: ChildStdin,
+    keeper: ChildStdin,
 }
 
-/// $1: folder, the rest: etcd's own.
+/// Until its standard input ends; each line of it kills etcd and starts it anew. $1: folder, the rest: etcd's own.
 const KEEPER: &str = r#"
 dir=$1; shift
 trap '' INT HUP TERM
 exec >"$dir/log" 2>&1
-etcd "$@" </dev/null &
-pid=$!
-cat >/dev/null
-kill -KILL $pid
-wait $pid
+while :; do
+  etcd "$@" </dev/null &
+  pid=$!
+  read -r line
+  ended=$?
+  kill -KILL $pid
+  wait $pid
+  if [ $ended != 0 ]; then exit; fi
+done
 "#;
 
 impl Etcd {
@@ -381,8 +394,21 @@ impl Etcd {
         let stdin = keeper.stdin.take().expect("piped");
         std::thread::spawn(move || drop(keeper.wait()));
         let address = loopback(client);
-        let answers = || std::net::TcpStream::connect(address).is_ok();
-        eventually("etcd listens: is etcd-server there, as deploy/packages/install puts it?", answers);
-        Self { address, _keeper: stdin }
+        let etcd = Self { address, keeper: stdin };
+        etcd.until_it_listens();
+        etcd
+    }
+
+    fn until_it_listens(&self) {
+        let listens = || TcpStream::connect(self.address).is_ok();
+        eventually("etcd listens: is etcd-server there, as deploy/packages/install puts it?", listens);
+    }
+
+    fn restart(&mut self) {
+        // Broken off when the old one is dead.
+        let mut line = TcpStream::connect(self.address).expect("etcd");
+        self.keeper.write_all(b"again\n").expect("its keeper");
+        line.read(&mut [0]).map(drop).unwrap_or_default();
+        self.until_it_listens();
     }
 }
