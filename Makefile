@@ -41,12 +41,12 @@ compat: ## The release before this one and this one in one fleet; see docs/upgra
 
 # CHAOS_SEED replays a walk that failed; what it prints says which.
 CHAOS_SEED ?= $(shell date +%s)
-CHAOS_STEPS ?= 20000
+CHAOS_STEPS ?= 5000
 CHAOS_ROUNDS ?= 100
 
-chaos: ## A long walk of random deeds and faults on the simulated fleet
+chaos: ## Two long walks of random deeds and faults on simulated fleets: one coordinator, and three
 	CHAOS_SEED=$(CHAOS_SEED) CHAOS_STEPS=$(CHAOS_STEPS) \
-		cargo test -p containarium-tests --test chaos_walk people -- --nocapture
+		cargo test -p containarium-tests --test chaos_walk people -- --nocapture --test-threads=1
 
 lab-chaos: packages build image ## The same on a real fleet of three coordinators, kill -9 of a daemon in each of CHAOS_ROUNDS
 	$(LAB) up --ha

@@ -19,7 +19,7 @@ use containarium_proto::{
     names::NodeName,
     node::{ContainerReport, CopyOffer, Licence, NodeReport, Order},
     policy::GuardReport,
-    spec::{Capacity, Image, Observed, Step},
+    spec::{Capacity, Desired, Image, Observed, Step},
 };
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
@@ -210,8 +210,10 @@ impl Ledger {
             drift: Vec::new(),
             idle_since: None,
         });
-        // Of another origin, or as a copy that begins, it is another machine: that the old one was here says nothing of it.
-        let begins = order.copy_pass.is_some() && entry.order.copy_pass.is_none();
+        // Of another origin, or as a copy that begins, it is another machine: that the old one was here says nothing of it,
+        // nor that a copy was which had to go.
+        let had_none = entry.order.copy_pass.is_none() || entry.order.desired == Desired::Absent;
+        let begins = order.copy_pass.is_some() && had_none;
         entry.must_exist = must_exist || (entry.must_exist && !begins && entry.order.origin == order.origin);
         entry.word = false;
         entry.offer = None;

@@ -128,7 +128,7 @@ pub fn timings() -> Timings {
     }
 }
 
-fn default_hosts(count: u8) -> Vec<SimHost> {
+pub(crate) fn default_hosts(count: u8) -> Vec<SimHost> {
     (1..=count).map(|i| SimHost::new(format!("10.100.{i}.0/24").parse().unwrap())).collect()
 }
 

@@ -3,8 +3,9 @@
 //! ([`rest`]: I1, I6, I11). Both are pure; `tests/sim_invariants.rs` shows each of them a defect for each invariant.
 //!
 //! The history, and with it the rows of the database, is judged only of fleets that ask for it ([`Fleet::watched`]): in
-//! the crash matrix, the walk, `sim`, `sim_move`, `sim_replica` and `sim_invariants`. Elsewhere [`settle`] judges what is there at rest
-//! and nothing else. The history does not know yet every licence to make or remake an instance: not
+//! the crash matrix, the walk over one coordinator, `sim`, `sim_move`, `sim_replica` and `sim_invariants`. Elsewhere
+//! [`settle`] judges what is there at rest and nothing else; so also in the walk over three coordinators, whose calls and
+//! commits are those of other processes. The history does not know yet every licence to make or remake an instance: not
 //! restoring from a backup, rebuilding what was lost with a node or the database, nor a database that another
 //! coordinator or a restore replaced. Those scenarios are therefore judged at rest only.
 
@@ -66,7 +67,7 @@ pub fn settle(fleet: &Fleet) {
     eventually("the fleet agrees with itself", || {
         nothing_went_wrong(fleet);
         let stays = violations(fleet);
-        assert!(started.elapsed() < REST, "{}", listed(&stays));
+        assert!(started.elapsed() < REST, "{}\n{}", listed(&stays), found(fleet));
         stays.is_empty()
     });
 }
@@ -86,6 +87,12 @@ pub fn violations(fleet: &Fleet) -> Vec<Violation> {
     let mut wrong = fleet.observer.violations();
     wrong.extend(rest::judge(&Seen::of(fleet)));
     wrong
+}
+
+/// For whoever must find out why.
+fn found(fleet: &Fleet) -> String {
+    let rows = if fleet.watched { fleet.observer.rows().placements } else { Default::default() };
+    format!("listed: {:#?}\nrows: {rows:#?}", fleet.list())
 }
 
 fn listed(violations: &[Violation]) -> String {

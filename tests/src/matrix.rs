@@ -71,7 +71,7 @@ pub const FAULTS: [Fault; 7] = [
 ];
 
 impl Fault {
-    fn is_on_a_host(self) -> bool {
+    pub(crate) fn is_on_a_host(self) -> bool {
         match self {
             Self::AgentDiesBefore | Self::AgentDiesAfter | Self::DiskFull => true,
             Self::CoordinatorDiesBefore | Self::CoordinatorDiesAfter | Self::RequestLost | Self::ReplyLost => false,

@@ -82,6 +82,24 @@ fn passes_follow_each_other_and_leave_the_last_two_marks() {
 }
 
 #[test]
+fn a_node_that_had_a_replica_takes_the_machine_itself_and_a_replica_again() {
+    let fleet = replicated(2);
+    let gone = || instance_of(&fleet.nodes[1].host).is_none() && fleet.list()[0].replication.is_none();
+    // More than one pass: the node was told that it must have the replica.
+    stored(&fleet, 0, "still precious");
+    fleet.replicate("alice", 0, "").unwrap();
+    eventually("nothing is left of it", gone);
+    fleet.replicate("alice", 1, "jump-2").unwrap();
+    stored(&fleet, 0, "more precious");
+    fleet.replicate("alice", 0, "").unwrap();
+    eventually("nothing is left of it again", gone);
+    let moved = fleet.move_to("alice", "jump-2").unwrap().container.unwrap();
+    assert_eq!((moved.node.as_str(), moved.phase()), ("jump-2", Phase::Running));
+    assert_eq!(instance_of(&fleet.nodes[1].host).unwrap().data, "more precious");
+    settle(&fleet);
+}
+
+#[test]
 fn a_failover_brings_back_the_last_whole_pass_and_the_old_home_never_starts_its_copy() {
     let mut fleet = replicated(3);
     fleet.set_policy("jump-3", v1::Policy::Cordoned);

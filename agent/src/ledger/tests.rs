@@ -34,6 +34,22 @@ fn order(id: ContainerId, generation: u64) -> Order {
     }
 }
 
+/// As the coordinator orders a replica that was whole once, then its end, then a move to the same node.
+#[test]
+fn a_copy_that_begins_where_an_earlier_one_was_destroyed_is_not_one_that_must_be_there() {
+    let ledger = Ledger::new("jump-1".parse().unwrap(), "boot".into());
+    let id = ContainerId::generate();
+    let pass = std::num::NonZeroU32::new(2).map(containarium_proto::node::CopyPass);
+    let copy = |generation, desired| Order { desired, copy_pass: pass, ..order(id, generation) };
+    ledger.accept(copy(1, Desired::Stopped), true, None).unwrap();
+    assert!(ledger.must_exist(id));
+    ledger.accept(copy(2, Desired::Stopped), false, None).unwrap();
+    assert!(ledger.must_exist(id), "the next pass of the same copy");
+    ledger.accept(copy(3, Desired::Absent), true, None).unwrap();
+    ledger.accept(copy(4, Desired::Stopped), false, None).unwrap();
+    assert!(!ledger.must_exist(id));
+}
+
 #[test]
 fn idleness_is_reported_but_wakes_nobody_and_ends_with_the_order() {
     let ledger = Ledger::new("jump-1".parse().unwrap(), "boot".into());

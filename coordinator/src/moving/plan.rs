@@ -101,8 +101,9 @@ fn copying(row: &MoveRow, source: Side<'_>, target: Side<'_>, offers: u32) -> St
         Observed::Stopped if pass.0.get() < ONLINE_PASSES => Step::NextPass(pass.next()),
         Observed::Stopped => Step::Stop,
         Observed::Failed { error, permanent: true } => Step::Cancel(error.clone()),
+        // It awaits nothing any more, and never will.
+        Observed::Absent => Step::Cancel(format!("{} lost the copy", row.target)),
         Observed::Unknown
-        | Observed::Absent
         | Observed::Converging { .. }
         | Observed::Running
         | Observed::AwaitingWord

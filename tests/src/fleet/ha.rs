@@ -269,6 +269,11 @@ impl Ha {
         running.into_iter().map(|create| self.fleet.caller.block_on(create).expect("a create's task")).collect()
     }
 
+    /// Every connection to the database ends, as when its server restarts.
+    pub fn end_sessions(&self) {
+        Postgres::get().disconnect_all(&self.database);
+    }
+
     /// The wire from a coordinator to its database.
     #[must_use]
     pub fn to_postgres(&self, index: usize) -> &Proxy {

@@ -6,7 +6,7 @@ use containarium_proto::{
 };
 use tonic::{Status, transport::Endpoint};
 
-use super::Fleet;
+use super::{Background, Fleet};
 
 impl Fleet {
     /// All nodes as the coordinator sees them, by name.
@@ -57,6 +57,17 @@ impl Fleet {
         let mut client = self.client();
         let request = v1::SetNodePolicyRequest { name: name.into(), policy: policy.into() };
         self.caller.block_on(client.set_node_policy(request)).is_ok()
+    }
+
+    /// The same, from a thread of its own.
+    #[must_use]
+    pub fn policy_in_background(&self, name: &str, policy: v1::Policy) -> Background {
+        let mut client = self.client();
+        let request = v1::SetNodePolicyRequest { name: name.into(), policy: policy.into() };
+        Background(self.caller.spawn(async move {
+            client.set_node_policy(request).await?;
+            Ok(v1::Progress::default())
+        }))
     }
 
     /// Changes a node's own settings and labels.

@@ -13,8 +13,14 @@ impl Fleet {
     pub fn replicate(&self, user: &str, every_seconds: u64, node: &str) -> Result<v1::Progress, Status> {
         let request_id = uuid::Uuid::new_v4().to_string();
         let request = v1::SetReplicationRequest { user: user.into(), request_id, every_seconds, node: node.into() };
+        self.join(self.replicate_in_background(request))
+    }
+
+    /// The same, from a thread of its own.
+    #[must_use]
+    pub fn replicate_in_background(&self, request: v1::SetReplicationRequest) -> Background {
         let mut client = self.client();
-        self.caller.block_on(async { follow(client.set_replication(request).await?.into_inner()).await })
+        Background(self.caller.spawn(async move { follow(client.set_replication(request).await?.into_inner()).await }))
     }
 
     /// A failover with an id of its own.
@@ -43,9 +49,15 @@ impl Fleet {
     /// # Errors
     /// As the coordinator or the link says.
     pub fn discard_old_copy(&self, user: &str) -> Result<v1::Progress, Status> {
+        self.join(self.discard_in_background(user))
+    }
+
+    /// The same, from a thread of its own.
+    #[must_use]
+    pub fn discard_in_background(&self, user: &str) -> Background {
         let mut client = self.client();
         let request = v1::DiscardOldCopyRequest { user: user.into() };
-        self.caller.block_on(async { follow(client.discard_old_copy(request).await?.into_inner()).await })
+        Background(self.caller.spawn(async move { follow(client.discard_old_copy(request).await?.into_inner()).await }))
     }
 
     /// How a container is replicated, as it is listed.

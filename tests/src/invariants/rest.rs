@@ -200,9 +200,13 @@ fn differences(listed: &v1::Container, instance: &SimInstance, all: &[v1::Contai
 
 fn reservations(wrong: &mut Wrong, seen: &Seen, node: &SeenNode) {
     let name = &node.listed.name;
-    let is_here = |c: &&v1::Container| c.node == *name || kept_by(c).any(|node| node == name);
-    let here = || seen.listed.iter().filter(is_here).filter_map(|c| c.spec.as_ref());
-    let promised: (u64, u64) = (here().map(|s| s.memory_bytes).sum(), here().map(|s| s.disk_bytes).sum());
+    let has_replica = |c: &v1::Container| c.replication.as_ref().is_some_and(|replication| replication.node == *name);
+    let now = seen.listed.iter().filter(|c| c.node == *name || has_replica(c)).filter_map(|c| c.spec.clone());
+    // What a failover has left keeps the limits that it had.
+    let old = seen.listed.iter().filter(|c| c.replication.iter().any(|r| r.old_copies.contains(name)));
+    let old = old.filter_map(|c| node.instances.get(&c.name)?.seen.stamp.as_ref());
+    let here: Vec<_> = now.chain(old.map(|stamp| convert::spec_to_wire(&stamp.order.spec))).collect();
+    let promised: (u64, u64) = (here.iter().map(|s| s.memory_bytes).sum(), here.iter().map(|s| s.disk_bytes).sum());
     let reserved = (node.listed.reserved_memory_bytes, node.listed.reserved_disk_bytes);
     wrong.unless(reserved == promised, || {
         format!("{}: {reserved:?} bytes of memory and disk reserved, {promised:?} promised", node.listed.name)

@@ -1,17 +1,23 @@
 //! What is done and what goes wrong, step by step, from a seed alone. It must never look at the fleet: then the same
 //! seed would not decide the same.
 
-use containarium_proto::v1::{self, PowerAction};
-use rand::{Rng, SeedableRng, seq::IndexedRandom};
+use containarium_proto::v1::PowerAction;
+use rand::{
+    Rng, SeedableRng,
+    seq::{IndexedRandom, IteratorRandom},
+};
 use rand_chacha::ChaCha8Rng;
 
+use super::{Coordinators, Walk};
 use crate::{
-    fleet::{Background, Fleet, KEY},
+    fleet::{KEY, ha::By},
     matrix::{FAULTS, Fault},
 };
 
 /// Few enough that things happen to the same ones again and again.
-const USERS: u32 = 8;
+const USERS: u32 = 6;
+/// Names of snapshots; as few.
+pub(super) const SNAPSHOTS: [&str; 2] = ["one", "two"];
 pub(super) const OTHER_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPsgqJhcX8Ui+7ZCtnqBF7JhDZ1FE6w2fIV6rJjWTlD other";
 
@@ -55,6 +61,37 @@ pub enum Deed {
     Repair {
         user: String,
     },
+    Snapshot {
+        user: String,
+        name: &'static str,
+    },
+    DeleteSnapshot {
+        user: String,
+        name: &'static str,
+    },
+    RestoreSnapshot {
+        user: String,
+        name: &'static str,
+    },
+    Share {
+        user: String,
+        with: String,
+        sudo: bool,
+    },
+    Unshare {
+        user: String,
+        with: String,
+    },
+    Replicate {
+        user: String,
+        on: bool,
+    },
+    Failover {
+        user: String,
+    },
+    DiscardOldCopy {
+        user: String,
+    },
     Drain {
         node: usize,
     },
@@ -87,7 +124,31 @@ pub enum Mishap {
         node: usize,
         steps: u32,
     },
+    /// The only one, and it is back at once.
     CoordinatorDies,
+    /// One of three, for some steps. 0: the leader.
+    Coordinator {
+        blow: Blow,
+        after_leader: usize,
+        steps: u32,
+    },
+    /// Every connection to the database ends.
+    DatabaseHangsUp,
+}
+
+/// What happens to one of three coordinators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blow {
+    /// kill -9.
+    Dies,
+    /// SIGSTOP, and SIGCONT in the end.
+    Pauses,
+    /// It reaches its database no more.
+    CutOffDatabase,
+    /// It reaches etcd no more.
+    CutOffEtcd,
+    /// It reaches these nodes no more, one bit each.
+    CutOffNodes(u32),
 }
 
 /// One step of a walk.
@@ -106,20 +167,22 @@ pub struct Step {
 pub struct Decisions {
     rng: ChaCha8Rng,
     nodes: usize,
+    coordinators: Coordinators,
 }
 
 impl Decisions {
-    /// Of a walk over so many nodes.
+    /// Of a walk.
     #[must_use]
-    pub fn new(seed: u64, nodes: u8) -> Self {
-        Self { rng: ChaCha8Rng::seed_from_u64(seed), nodes: nodes.into() }
+    pub fn of(Walk { seed, nodes, coordinators, .. }: Walk) -> Self {
+        Self { rng: ChaCha8Rng::seed_from_u64(seed), nodes: nodes.into(), coordinators }
     }
 
     fn deed(&mut self) -> Deed {
         let nodes = self.nodes;
         let rng = &mut self.rng;
-        let user = format!("user-{}", rng.random_range(1..=USERS));
-        match rng.random_range(0..100) {
+        let number = rng.random_range(0..USERS);
+        let user = format!("user-{number}");
+        match rng.random_range(0..156) {
             0..22 => Deed::Create { user },
             22..32 => Deed::Resize { user, memory_bytes: u64::from(rng.random_range(1..=4u8)) << 30 },
             32..48 => {
@@ -135,8 +198,17 @@ impl Decisions {
             87..89 => Deed::Repair { user },
             89..91 => Deed::Drain { node: rng.random_range(0..nodes) },
             91..93 => Deed::Uncordon { node: rng.random_range(0..nodes) },
-            93..98 => Deed::Write { user, data: format!("{:08x}", rng.random::<u32>()) },
-            _ => Deed::Tamper { user },
+            93..99 => Deed::Write { user, data: format!("{:08x}", rng.random::<u32>()) },
+            99..101 => Deed::Tamper { user },
+            101..137 => disk_deed(rng, user),
+            137..146 => Deed::Replicate { user, on: rng.random_ratio(3, 4) },
+            _ => {
+                let with = format!("user-{}", (number + rng.random_range(1..USERS)) % USERS);
+                match rng.random_range(0..3) {
+                    0 => Deed::Unshare { user, with },
+                    sudo => Deed::Share { user, with, sudo: sudo == 1 },
+                }
+            }
         }
     }
 
@@ -144,16 +216,52 @@ impl Decisions {
         let nodes = self.nodes;
         let rng = &mut self.rng;
         let node = rng.random_range(0..nodes);
+        let by = match self.coordinators {
+            Coordinators::One => None,
+            Coordinators::Three { by, .. } => Some(by),
+        };
         match rng.random_range(0..100) {
             0..45 => Mishap::None,
-            45..90 => {
-                let fault = *FAULTS.choose(rng).expect("some of them");
+            45..80 => {
+                // A coordinator in another process has no points to fail at.
+                let faults = FAULTS.iter().filter(|fault| by.is_none() || fault.is_on_a_host());
+                let fault = *faults.choose(rng).expect("some of them");
                 Mishap::Fault { fault, node, k: rng.random_range(1..=6) }
             }
-            90..96 => Mishap::Away { node, steps: rng.random_range(1..=6) },
-            _ => Mishap::CoordinatorDies,
+            80..87 => Mishap::Away { node, steps: rng.random_range(1..=12) },
+            roll => match by {
+                None if roll < 96 => Mishap::None,
+                None => Mishap::CoordinatorDies,
+                Some(by) => of_three(rng, by, nodes),
+            },
         }
     }
+}
+
+fn disk_deed(rng: &mut ChaCha8Rng, user: String) -> Deed {
+    let name = *SNAPSHOTS.choose(rng).expect("some of them");
+    match rng.random_range(0..36) {
+        0..13 => Deed::Snapshot { user, name },
+        13..15 => Deed::DeleteSnapshot { user, name },
+        15..24 => Deed::RestoreSnapshot { user, name },
+        24..33 => Deed::Failover { user },
+        _ => Deed::DiscardOldCopy { user },
+    }
+}
+
+fn of_three(rng: &mut ChaCha8Rng, by: By, nodes: usize) -> Mishap {
+    // The leader is more worth it.
+    let after_leader = *[0, 0, 0, 1, 2].choose(rng).expect("five of them");
+    let steps = rng.random_range(1..=6);
+    let blow = match rng.random_range(0..12) {
+        0..4 => Blow::Dies,
+        4..7 => Blow::Pauses,
+        7..9 => Blow::CutOffDatabase,
+        9..11 if by == By::Etcd => Blow::CutOffEtcd,
+        9..11 => Blow::CutOffNodes(rng.random_range(1..1 << nodes)),
+        _ => return Mishap::DatabaseHangsUp,
+    };
+    Mishap::Coordinator { blow, after_leader, steps }
 }
 
 impl Iterator for Decisions {
@@ -185,7 +293,15 @@ impl Deed {
             | Self::Autostart { user, .. }
             | Self::Delete { user }
             | Self::Move { user }
-            | Self::Repair { user } => Some(user),
+            | Self::Repair { user }
+            | Self::Snapshot { user, .. }
+            | Self::DeleteSnapshot { user, .. }
+            | Self::RestoreSnapshot { user, .. }
+            | Self::Share { user, .. }
+            | Self::Unshare { user, .. }
+            | Self::Replicate { user, .. }
+            | Self::Failover { user }
+            | Self::DiscardOldCopy { user } => Some(user),
             // Done at any time, whatever else is under way.
             Self::CancelMove { .. }
             | Self::Drain { .. }
@@ -195,54 +311,35 @@ impl Deed {
         }
     }
 
-    /// Asks for it. None: it is nothing that the coordinator is asked for.
+    /// With whom it is about.
     #[must_use]
-    pub fn ask(&self, fleet: &Fleet, request: &str) -> Option<Background> {
-        let request_id = request.to_owned();
-        Some(match self {
-            Self::Create { user } => {
-                fleet.create_in_background(v1::CreateContainerRequest { request_id, ..Fleet::request(user) })
-            }
-            Self::Resize { user, memory_bytes } => {
-                let memory_bytes = Some(*memory_bytes);
-                let resize = Fleet::resize_request(user);
-                fleet.resize_in_background(v1::ResizeContainerRequest {
-                    request_id,
-                    memory_bytes,
-                    force: true,
-                    ..resize
-                })
-            }
-            Self::Power { user, action } => {
-                let action = (*action).into();
-                fleet.send_power(v1::SetPowerRequest { user: user.clone(), action, request_id })
-            }
-            Self::Keys { user, set } => {
-                let (add, replace) = (keys(*set), true);
-                fleet.keys_in_background(v1::ChangeKeysRequest {
-                    request_id,
-                    add,
-                    replace,
-                    ..Fleet::keys_request(user)
-                })
-            }
-            Self::Protect { user, protected } => fleet.protection_in_background(user, *protected),
-            Self::Autostart { user, autostart } => {
-                let autostart = Some(*autostart);
-                let lifetime = Fleet::lifetime_request(user);
-                fleet.lifetime_in_background(v1::SetLifetimeRequest { request_id, autostart, ..lifetime })
-            }
-            Self::Delete { user } => fleet.delete_in_background(user),
-            Self::Move { user } => {
-                fleet.move_in_background(v1::MoveContainerRequest { request_id, ..Fleet::move_request(user) })
-            }
-            Self::CancelMove { user } => {
-                let cancel = v1::MoveContainerRequest { request_id, cancel: true, ..Fleet::move_request(user) };
-                fleet.move_in_background(cancel)
-            }
-            Self::Repair { user } => fleet.repair_request_in_background(user, request),
-            Self::Drain { node } => fleet.drain_in_background(&fleet.nodes[*node].name, 2),
-            Self::Uncordon { .. } | Self::Write { .. } | Self::Tamper { .. } => return None,
-        })
+    pub fn with(&self) -> Option<&str> {
+        if let Self::Share { with, .. } | Self::Unshare { with, .. } = self { Some(with) } else { None }
+    }
+
+    /// Whether it makes, keeps, brings back or destroys what is stored.
+    #[must_use]
+    pub fn is_about_disk(&self) -> bool {
+        matches!(
+            self,
+            Self::Create { .. }
+                | Self::Delete { .. }
+                | Self::Snapshot { .. }
+                | Self::RestoreSnapshot { .. }
+                | Self::Failover { .. }
+        )
+    }
+
+    /// Whether both are about a user's container: the one is waited for before the other is asked for.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        let whom = |deed: &Self| [deed.user().map(str::to_owned), deed.with().map(str::to_owned)];
+        whom(self).iter().flatten().any(|user| whom(other).iter().flatten().any(|one| one == user))
+    }
+
+    /// "Create"
+    #[must_use]
+    pub fn kind(&self) -> String {
+        format!("{self:?}").split(' ').next().unwrap_or_default().to_owned()
     }
 }

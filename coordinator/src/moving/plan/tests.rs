@@ -64,6 +64,10 @@ fn it_stays_when_it_cannot_arrive_and_goes_back_when_it_was_lost_on_arrival() {
     }
     assert!(matches!(step(MovePhase::Stopping, &no, &Observed::Stopped, 2), Step::Cancel(_)));
     assert!(matches!(step(MovePhase::Starting, &Observed::Stopped, &Observed::Absent, 3), Step::SwitchBack(_)));
+    // Whoever says that there is nothing awaits nothing.
+    for (phase, pass) in [(MovePhase::Copying, 1), (MovePhase::Copying, 2), (MovePhase::Finishing, 3)] {
+        assert!(matches!(step(phase, &Observed::Stopped, &Observed::Absent, pass), Step::Cancel(_)), "{phase:?}");
+    }
     let (from, mut to) = (testing::held("alice", "jump-1", 2), testing::held("alice", "jump-2", 2));
     to.placement.role = Role::Arriving(pass(3));
     let side = |held, availability| Some(Side { held, observed: &Observed::AwaitingCopy, availability });
