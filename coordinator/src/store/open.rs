@@ -36,14 +36,20 @@ const SQLITE: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAG
 const POSTGRES: &str = "SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'; \
                         SET idle_in_transaction_session_timeout = '3s'; SET statement_timeout = '10s'";
 
+// Whoever comes second waits for the tables that the first one makes, on a slow server for longer than a statement may take.
+const POSTGRES_MIGRATING: &str = "SET statement_timeout = '2min'; SET idle_in_transaction_session_timeout = '2min'";
+
 impl Store {
     /// Opens the database; makes the tables, and a fleet id for a new fleet.
     pub(crate) async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
         let pool = connect(url).await?;
-        migrator().run(&pool).await.map_err(|error| match error {
-            MigrateError::VersionMissing(migration) => StoreError::Newer { migration },
-            error => StoreError::Migrate(error),
-        })?;
+        if url.is_postgres() {
+            let patient = connect_with(url, POSTGRES_MIGRATING).await?;
+            migrate(&patient).await?;
+            patient.close().await;
+        } else {
+            migrate(&pool).await?;
+        }
         // Before any lease exists, so it cannot be fenced; harmless twice.
         sqlx::query("INSERT INTO fleet (one, fleet_id, access_revision) VALUES (1, $1, 0) ON CONFLICT DO NOTHING")
             .bind(FleetId::generate().to_string())
@@ -77,10 +83,21 @@ where
     }
 }
 
+async fn migrate(pool: &AnyPool) -> Result<(), StoreError> {
+    migrator().run(pool).await.map_err(|error| match error {
+        MigrateError::VersionMissing(migration) => StoreError::Newer { migration },
+        error => StoreError::Migrate(error),
+    })
+}
+
 async fn connect(url: &DatabaseUrl) -> Result<AnyPool, StoreError> {
+    connect_with(url, if url.is_postgres() { POSTGRES } else { SQLITE }).await
+}
+
+async fn connect_with(url: &DatabaseUrl, settings: &'static str) -> Result<AnyPool, StoreError> {
     sqlx::any::install_default_drivers();
     let options = AnyConnectOptions::from_str(url.as_str()).map_err(failed("reading the database address"))?;
-    let (settings, once) = if url.is_postgres() { (POSTGRES, ACQUIRE_ONCE) } else { (SQLITE, ACQUIRE_TIMEOUT) };
+    let once = if url.is_postgres() { ACQUIRE_ONCE } else { ACQUIRE_TIMEOUT };
     AnyPoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
         .acquire_timeout(once)
