@@ -25,6 +25,8 @@ use containarium_tests::{
 
 const COORDINATOR: &str = env!("CARGO_BIN_EXE_sim-coordinator");
 const NODES: u8 = 3;
+/// See docs/exit-codes.md.
+const NOBODY_ANSWERS: u8 = 6;
 
 fn hosts() -> Vec<SimHost> {
     (1..=NODES).map(|i| SimHost::new(format!("10.100.{i}.0/24").parse().unwrap())).collect()
@@ -46,7 +48,10 @@ impl Shell {
     fn must(&self, line: &str) {
         let words = ["containarium", "--server", &self.servers, "--certs-dir", self.certs.to_str().unwrap()];
         let words = words.into_iter().chain(line.split_whitespace()).map(OsString::from).collect::<Vec<_>>();
-        assert_eq!(self.runtime.block_on(containarium_cli::run(words)), 0, "{line}");
+        let run = || self.runtime.block_on(containarium_cli::run(words.clone()));
+        // On a machine that is slow enough, none of them answers in time now and then; then a person asks once more.
+        let code = Some(run()).filter(|code| *code != NOBODY_ANSWERS).unwrap_or_else(run);
+        assert_eq!(code, 0, "{line}");
     }
 }
 
