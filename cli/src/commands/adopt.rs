@@ -1,7 +1,7 @@
 //! `node adopt`: what lives on a server and is not the fleet's, and taking one of it over. It shows what it would do and
 //! asks; without a terminal there is nobody to ask, so it refuses unless forced.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use containarium_proto::{
     ids::RequestId,
@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use crate::{
     args::{Adopt, Format},
     client::Client,
-    commands::{key, list, progress},
+    commands::{confirm, key, list, progress},
     errors::{self, Failure},
     output,
 };
@@ -80,14 +80,7 @@ fn confirm(instance: &str, word: &str) -> Result<(), Failure> {
         let message = format!("not adopting {instance}: nobody to ask without a terminal");
         return Err(Failure::new(errors::REFUSED, message).hint("give --force to adopt it without being asked"));
     }
-    write!(std::io::stderr(), "Take {instance} over? Type {word} to confirm: ")?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if answer.trim() == word {
-        return Ok(());
-    }
-    output::note("nothing was changed");
-    Err(Failure::new(errors::REFUSED, "not confirmed"))
+    confirm::confirm(&format!("Take {instance} over?"), word)
 }
 
 async fn show(client: &Client, format: Format, adopt: &Adopt) -> Result<(), Failure> {

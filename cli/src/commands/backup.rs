@@ -1,7 +1,7 @@
 //! `backup create|list|verify|restore|delete`. What replaces or removes something asks first; without a terminal there is
 //! nobody to ask, so it refuses unless forced.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use containarium_proto::{
     backup::BackupId,
@@ -16,7 +16,7 @@ use tonic::transport::Channel;
 use crate::{
     args::{Backup, BackupDelete, Format, Global, One, Restore},
     client::Client,
-    commands::{key, list, progress},
+    commands::{confirm::confirm, key, list, progress},
     errors::{self, Failure},
     output,
 };
@@ -177,19 +177,8 @@ async fn confirm_replacing(client: &Client, user: &Username) -> Result<bool, Fai
     let listed = client.read(request, |mut fleet, request| async move { fleet.list_containers(request).await }).await?;
     let there = listed.containers.into_iter().find(|c| c.user == user.as_str() && c.phase() != v1::Phase::Lost);
     let Some(container) = there else { return Ok(false) };
-    confirm(&format!("Replace all that is in {} now?", container.name), user)?;
+    confirm(&format!("Replace all that is in {} now?", container.name), user.as_str())?;
     Ok(true)
-}
-
-fn confirm(question: &str, user: &Username) -> Result<(), Failure> {
-    write!(std::io::stderr(), "{question} Type {user} to confirm: ")?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if answer.trim() == user.as_str() {
-        return Ok(());
-    }
-    output::note("nothing was changed");
-    Err(Failure::new(errors::REFUSED, "not confirmed"))
 }
 
 async fn delete(client: &Client, wanted: &BackupDelete) -> Result<(), Failure> {
@@ -207,5 +196,5 @@ fn ask(user: &Username, id: &BackupId) -> Result<(), Failure> {
         let message = format!("not removing backup {id} of {user}: nobody to ask without a terminal");
         return Err(Failure::new(errors::REFUSED, message).hint("give --force to remove it without being asked"));
     }
-    confirm(&format!("Remove backup {id} for good?"), user)
+    confirm(&format!("Remove backup {id} for good?"), user.as_str())
 }

@@ -1,6 +1,6 @@
 //! `delete`: asks first. Without a terminal there is nobody to ask, so it refuses unless forced.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use containarium_proto::{
     ids::RequestId,
@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use crate::{
     args::{Delete, Global},
     client::Client,
-    commands::{backup, list, progress},
+    commands::{backup, confirm::confirm, list, progress},
     errors::{self, Failure},
     output,
 };
@@ -29,7 +29,7 @@ pub(crate) async fn run(global: &Global, delete: &Delete) -> Result<(), Failure>
             .hint("give --force to delete it without being asked"));
         }
         let container = list::needed(list::get(&client, user).await?.container.as_ref())?;
-        confirm(&container.name, user.as_str())?;
+        confirm(&format!("Delete {} and all its data?", container.name), user.as_str())?;
     }
     if delete.backup {
         back_up(&client, user).await?;
@@ -55,15 +55,4 @@ async fn back_up(client: &Client, user: &Username) -> Result<(), Failure> {
     let backup = backup::verify(client, user, backup.id).await?;
     output::note(&format!("backup {} of {user} is whole, {}", backup.id, backup::size(backup.size_bytes)));
     Ok(())
-}
-
-fn confirm(container: &str, user: &str) -> Result<(), Failure> {
-    write!(std::io::stderr(), "Delete {container} and all its data? Type {user} to confirm: ")?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if answer.trim() == user {
-        return Ok(());
-    }
-    output::note("nothing was changed");
-    Err(Failure::new(errors::REFUSED, "not confirmed"))
 }

@@ -10,7 +10,10 @@ use tonic::transport::Channel;
 
 use crate::{
     client::Client,
-    commands::{backup, progress},
+    commands::{
+        backup,
+        progress::{self, Progress},
+    },
     errors::Failure,
     output,
 };
@@ -82,13 +85,13 @@ async fn bring_one_back(client: &Client, lost: &v1::LostContainer) -> Result<Str
         Way::Replica => {
             let request = v1::FailoverRequest { user, request_id };
             let call = |mut fleet: FleetClient<Channel>, request| async move { fleet.failover(request).await };
-            progress::persist_silently(client, &request, call).await
+            progress::persist_with(Progress::silent(), client, &request, call).await
         }
         Way::Backup(backup) => {
             let id = backup.id.clone();
             let request = v1::RestoreBackupRequest { user, request_id, id, ..Default::default() };
             let call = |mut fleet: FleetClient<Channel>, request| async move { fleet.restore_backup(request).await };
-            progress::persist_silently(client, &request, call).await
+            progress::persist_with(Progress::silent(), client, &request, call).await
         }
         Way::None => {
             let message = "there is neither a replica nor a backup of it";

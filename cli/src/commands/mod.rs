@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod cert;
 mod configure;
+mod confirm;
 mod create;
 mod delete;
 mod events;

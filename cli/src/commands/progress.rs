@@ -45,7 +45,7 @@ impl Progress {
     }
 
     /// For one of several that go on at a time.
-    fn silent() -> Self {
+    pub(crate) fn silent() -> Self {
         Self { line: None, silent: true, last: String::new() }
     }
 
@@ -118,19 +118,8 @@ where
     persist_with(Progress::new(), client, message, call).await
 }
 
-/// The same without a word before the end.
-pub(crate) async fn persist_silently<M: Clone, F>(
-    client: &Client,
-    message: &M,
-    call: impl Fn(FleetClient<Channel>, Request<M>) -> F,
-) -> Result<Option<v1::Progress>, Status>
-where
-    F: Future<Output = Result<Response<Streaming<v1::Progress>>, Status>>,
-{
-    persist_with(Progress::silent(), client, message, call).await
-}
-
-async fn persist_with<M: Clone, F>(
+/// The same, showing it in this way.
+pub(crate) async fn persist_with<M: Clone, F>(
     progress: Progress,
     client: &Client,
     message: &M,

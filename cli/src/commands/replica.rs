@@ -1,6 +1,6 @@
 //! `replicate` and `failover`. A failover gives up what was not copied yet, so it asks first.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use containarium_proto::{
     ids::RequestId,
@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use crate::{
     args::{Failover, Format, Global, Replicate},
     client::Client,
-    commands::{list, progress},
+    commands::{confirm, list, progress},
     errors::{self, Failure},
     output,
 };
@@ -78,12 +78,5 @@ fn confirm(container: Option<&v1::Container>, user: &Username, discard_old: bool
         // The coordinator says what is wrong.
         _ => return Ok(()),
     };
-    write!(std::io::stderr(), "{question} Type {user} to confirm: ")?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if answer.trim() == user.as_str() {
-        return Ok(());
-    }
-    output::note("nothing was changed");
-    Err(Failure::new(errors::REFUSED, "not confirmed"))
+    confirm::confirm(&question, user.as_str())
 }

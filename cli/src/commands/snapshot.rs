@@ -1,6 +1,6 @@
 //! `snapshot ...`: a machine's disk as it was. Bringing one back throws away what came since, so it asks.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use containarium_proto::{
     ids::RequestId,
@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 use crate::{
     args::{self, Format, SnapshotRestore},
     client::Client,
-    commands::{list, progress},
+    commands::{confirm, list, progress},
     errors::{self, Failure},
     output,
 };
@@ -137,15 +137,6 @@ async fn confirm(client: &Client, user: &Username, name: &SnapshotName) -> Resul
     let found = all(client, user).await?;
     let of = found.iter().find(|one| one.name == name.as_str()).and_then(|one| snapshot(one).created_at);
     let since = of.map(|at| format!(" since {at}")).unwrap_or_default();
-    write!(
-        std::io::stderr(),
-        "Bring {user}'s machine back to {name}? Everything written in it{since} is lost. Type {user} to confirm: "
-    )?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if answer.trim() == user.as_str() {
-        return Ok(());
-    }
-    output::note("nothing was changed");
-    Err(Failure::new(errors::REFUSED, "not confirmed"))
+    let question = format!("Bring {user}'s machine back to {name}? Everything written in it{since} is lost.");
+    confirm::confirm(&question, user.as_str())
 }
