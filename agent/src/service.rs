@@ -145,7 +145,7 @@ impl<H: Host> Agent for Service<H> {
         if request.must_be_stopped && instance.power != Power::Stopped {
             return Err(Status::failed_precondition(format!("{} is not stopped", order.name)));
         }
-        let kind = if request.replica { CopyKind::Replica } else { CopyKind::Move };
+        let kind = CopyKind::of_replica(request.replica);
         let offer = self.host.offer_copy(&order.name, (kind, pass), &request.host).await.map_err(unavailable)?;
         tracing::info!(container = %order.name, %pass, operation = offer.operation, "offered for a copy");
         Ok(Response::new(convert::offer_to_wire(offer)))
@@ -175,7 +175,7 @@ impl<H: Host> Agent for Service<H> {
         let id: ContainerId = request.container_id.parse().map_err(invalid)?;
         self.membership.admit(sender).await?;
         let order = self.ordered(id)?;
-        let kind = if request.replica { CopyKind::Replica } else { CopyKind::Move };
+        let kind = CopyKind::of_replica(request.replica);
         self.host.clear_copy(&order.name, kind).await.map_err(unavailable)?;
         Ok(Response::new(v1::WithdrawCopyResponse {}))
     }

@@ -100,6 +100,12 @@ pub enum CopyKind {
 }
 
 impl CopyKind {
+    /// As the wire says it.
+    #[must_use]
+    pub fn of_replica(replica: bool) -> Self {
+        if replica { Self::Replica } else { Self::Move }
+    }
+
     /// Of the snapshots that its passes make; the number of the pass follows.
     #[must_use]
     pub fn prefix(self) -> &'static str {

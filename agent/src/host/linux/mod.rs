@@ -106,6 +106,7 @@ pub struct LinuxHost {
     config: LinuxConfig,
     incus: Incus,
     capacity: machine::Cache,
+    quotas: quota::Known,
     /// One writer of passwd, and of sshd's configuration, at a time.
     accounts: Mutex<()>,
     sshd_rules: sshd::Rules,
@@ -123,6 +124,7 @@ impl LinuxHost {
             config,
             incus,
             capacity: Mutex::default(),
+            quotas: Mutex::default(),
             accounts: Mutex::default(),
             sshd_rules: sshd::Rules::default(),
             policy: policy::InForce::default(),

@@ -1,13 +1,19 @@
 //! Quotas of btrfs that stay exact. Newer kernels stop counting when a large subvolume is removed, until somebody has all
 //! of it counted anew: limits hold no longer then, and what a container uses is what it used before. ZFS needs none of it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
+
+use tokio::sync::Mutex;
 
 use super::{LinuxHost, system};
 use crate::host::HostError;
 
 /// No tree is as high: whatever is removed is counted.
 const ANY_HEIGHT: &str = "8";
+
+/// The file system at the pool's path, and what is known of it.
+pub(super) type Known = Mutex<Option<(u64, Option<PathBuf>)>>;
+
 const TOOL: Duration = Duration::from_secs(30);
 
 impl LinuxHost {
@@ -41,15 +47,24 @@ impl LinuxHost {
         }
     }
 
-    /// Where the kernel tells of them; none: the pool is not btrfs.
+    /// Where the kernel tells of them; none: the pool is not btrfs. Looked up once for each file system that is found there:
+    /// one container's use is read after the other, and Incus may mount the pool after our start.
     async fn quota_folder(&self) -> Result<Option<PathBuf>, HostError> {
         let pool = self.pool_path();
+        let failed = |error: std::io::Error| HostError::transient(format!("{}: {error}", pool.display()));
+        let device = tokio::fs::metadata(&pool).await.map_err(failed)?.dev();
+        let mut known = self.quotas.lock().await;
+        if let Some((_, folder)) = known.as_ref().filter(|(of, _)| *of == device) {
+            return Ok(folder.clone());
+        }
         let found = system::output_of("findmnt", &["-no", "FSTYPE,UUID", "-T", &pool.to_string_lossy()], TOOL).await?;
         let uuid = found.split_whitespace().collect::<Vec<_>>();
-        match uuid.as_slice() {
-            ["btrfs", uuid] => Ok(Some(PathBuf::from(format!("/sys/fs/btrfs/{uuid}/qgroups")))),
-            _ => Ok(None),
-        }
+        let folder = match uuid.as_slice() {
+            ["btrfs", uuid] => Some(PathBuf::from(format!("/sys/fs/btrfs/{uuid}/qgroups"))),
+            _ => None,
+        };
+        *known = Some((device, folder.clone()));
+        Ok(folder)
     }
 }
 
