@@ -10,7 +10,6 @@ use containarium_proto::{
     labels::Labels,
     names::{NodeName, Username},
     node::{Foreign, Licence},
-    spec::Observed,
     v1,
 };
 
@@ -25,10 +24,10 @@ use crate::{
     adoption::{self, Adoption},
     clock,
     node::{Drivers, live::Sight},
-    placement::{Candidate, Resources},
+    placement::Candidate,
     placing,
     reign::Reign,
-    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Role, Snapshotting, WriteTx},
+    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Snapshotting, WriteTx},
 };
 
 /// Everything there, with what adopting it would do.
@@ -191,24 +190,12 @@ async fn insert(
     })
     .await?;
     let row = PlacementRow {
-        container: id,
-        node: node.name.clone(),
         desired,
-        generation: Generation(1),
-        reserved: Resources::of(&spec),
-        spec,
-        address,
-        observed: Observed::Unknown,
-        observed_generation: Generation(0),
         // I8: a user's disk is there. If the instance is gone, it is lost, and no empty one is made in its place.
         ever_ran: true,
         access_revision: tx.bump_access().await?,
-        change_request: None,
-        role: Role::Home,
-        drift: Vec::new(),
         licence: Some(Licence::Adopt { instance: foreign.name, uuid: foreign.uuid }),
-        origin: None,
-        undo: None,
+        ..PlacementRow::new(id, (node.name.clone(), address), spec)
     };
     tx.insert_placement(&row).await?;
     let message = format!("for {}: {} of {} at {address}", wanted.owner, wanted.instance, node.name);

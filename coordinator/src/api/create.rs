@@ -27,7 +27,7 @@ use crate::{
     placement::{self, Candidate, Demand, Fit, Resources, Verdict},
     placing,
     reign::Reign,
-    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Replication, Role, Snapshotting, Ttl, WriteTx},
+    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Replication, Snapshotting, Ttl, WriteTx},
 };
 
 /// Places it; gives the container, new or of the same request.
@@ -206,35 +206,18 @@ async fn insert(
         replication: Replication { every: create.replicate, ..Replication::default() },
     })
     .await?;
+    let spec = Spec {
+        cpu: create.cpu.clone(),
+        memory: create.memory,
+        disk: create.disk,
+        image: chosen.fingerprint,
+        autostart: create.autostart,
+        restarts: 0,
+        fenced: create.replicate.is_some(),
+    };
     let access_revision = tx.bump_access().await?;
-    tx.insert_placement(&PlacementRow {
-        container: id,
-        node: node.clone(),
-        desired: Desired::Running,
-        generation: Generation(1),
-        spec: Spec {
-            cpu: create.cpu.clone(),
-            memory: create.memory,
-            disk: create.disk,
-            image: chosen.fingerprint,
-            autostart: create.autostart,
-            restarts: 0,
-            fenced: create.replicate.is_some(),
-        },
-        reserved: resources(create),
-        address: fit.address,
-        observed: Observed::Unknown,
-        observed_generation: Generation(0),
-        ever_ran: false,
-        access_revision,
-        change_request: None,
-        role: Role::Home,
-        drift: Vec::new(),
-        licence: None,
-        origin: None,
-        undo: None,
-    })
-    .await?;
+    let row = PlacementRow { access_revision, ..PlacementRow::new(id, (node.clone(), fit.address), spec) };
+    tx.insert_placement(&row).await?;
     tx.note(&name, EventKind::ContainerCreated, &format!("for {}", create.owner)).await?;
     let load = verdict.load_permille();
     let placed = format!("on {node} at {}, load {}.{}%", fit.address, load / 10, load % 10);

@@ -327,23 +327,10 @@ async fn insert(
     .await?;
     let spec = Spec { restarts: 0, fenced: false, ..facts.spec.clone() };
     let row = PlacementRow {
-        container: id,
-        node,
-        desired: Desired::Running,
-        generation: Generation(1),
-        reserved: Resources::of(&spec),
-        spec,
-        address: fit.address,
-        observed: Observed::Unknown,
-        observed_generation: Generation(0),
-        ever_ran: false,
         access_revision: tx.bump_access().await?,
         change_request: Some(wanted.request),
-        role: Role::Home,
-        drift: Vec::new(),
-        licence: None,
         origin: Some(origin),
-        undo: None,
+        ..PlacementRow::new(id, (node, fit.address), spec)
     };
     tx.insert_placement(&row).await?;
     Ok(row)

@@ -10,7 +10,7 @@ use containarium_proto::{
     labels::Labels,
     names::NodeName,
     node::Order,
-    spec::{Desired, Observed},
+    spec::Desired,
     v1,
 };
 
@@ -18,9 +18,8 @@ use super::{create::refuse_taken, parse, progress::remark, refuse::no_such_node,
 use crate::{
     clock,
     node::{Drivers, live::Stray},
-    placement::Resources,
     reign::Reign,
-    store::{ContainerRow, EventKind, Lifetime, NodeRow, PlacementRow, Role, Snapshotting, WriteTx},
+    store::{ContainerRow, EventKind, Lifetime, NodeRow, PlacementRow, Snapshotting, WriteTx},
 };
 
 /// What came of a request, if it was about a stray.
@@ -140,23 +139,12 @@ async fn insert(tx: &mut WriteTx, request: RequestId, node: &NodeRow, order: &Or
     })
     .await?;
     let row = PlacementRow {
-        container: order.id,
-        node: node.name.clone(),
         desired: order.desired,
         generation: order.generation,
-        spec: order.spec.clone(),
-        reserved: Resources::of(&order.spec),
-        address: order.address,
-        observed: Observed::Unknown,
-        observed_generation: Generation(0),
         ever_ran: true,
         access_revision: tx.bump_access().await?,
-        change_request: None,
-        role: Role::Home,
-        drift: Vec::new(),
-        licence: None,
         origin: order.origin.clone(),
-        undo: None,
+        ..PlacementRow::new(order.id, (node.name.clone(), order.address), order.spec.clone())
     };
     tx.insert_placement(&row).await?;
     let message = format!("taken back from {}: the database had forgotten it", node.name);

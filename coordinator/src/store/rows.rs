@@ -190,12 +190,35 @@ impl Role {
 }
 
 impl PlacementRow {
-    /// What is known of the generation that is wanted now.
+    /// A home that no node has said anything of: wanted running, under its first generation, with what its limits reserve.
+    pub(crate) fn new(container: ContainerId, (node, address): (NodeName, Ipv4Addr), spec: Spec) -> Self {
+        Self {
+            container,
+            node,
+            desired: Desired::Running,
+            generation: Generation(1),
+            reserved: Resources::of(&spec),
+            spec,
+            address,
+            observed: Observed::Unknown,
+            observed_generation: Generation(0),
+            ever_ran: false,
+            access_revision: AccessRevision::default(),
+            change_request: None,
+            role: Role::Home,
+            drift: Vec::new(),
+            licence: None,
+            origin: None,
+            undo: None,
+        }
+    }
+
     /// Whether the container is wanted, and wanted here.
     pub(crate) fn is_home(&self) -> bool {
         self.role == Role::Home && self.desired != Desired::Absent
     }
 
+    /// What is known of the generation that is wanted now.
     pub(crate) fn observed_now(&self) -> &Observed {
         if self.observed_generation == self.generation { &self.observed } else { &Observed::Unknown }
     }
