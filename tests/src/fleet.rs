@@ -14,9 +14,12 @@ mod restoring;
 mod snapshots;
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -48,6 +51,15 @@ pub use images::{announcement, fingerprint};
 pub(crate) const KEY: &str = include_str!("../../proto/src/keys/testdata/ed25519.pub");
 /// Longer than anything here takes on a loaded machine with two cores.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Of one fleet alone: what is killed comes back on the port it had, and no other fleet must have been given it meanwhile.
+fn own_address() -> Ipv4Addr {
+    static FLEETS: AtomicU32 = AtomicU32::new(0);
+    let number = FLEETS.fetch_add(1, Ordering::Relaxed);
+    let byte = |of: u32| u8::try_from(of % 250 + 1).expect("at most 250");
+    let process = u8::try_from(64 + std::process::id() % 128).expect("at most 191");
+    Ipv4Addr::new(127, process, byte(number / 250), byte(number))
+}
 
 /// One process: a runtime that dies with it.
 #[derive(Debug)]
@@ -193,23 +205,24 @@ impl Fleet {
 
     fn with_agents(hosts: Vec<SimHost>, watched: bool) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
+        let own = own_address();
         let names: Vec<String> = (1..=hosts.len()).map(|i| format!("jump-{i}")).collect();
         generate(&GenerateOptions {
             output_dir: dir.path().join("certs"),
-            server_ips: vec!["127.0.0.1".parse().unwrap()],
+            server_ips: vec![Ipv4Addr::LOCALHOST.into(), own.into()],
             server_names: vec![],
             nodes: names.iter().map(|name| name.parse().unwrap()).collect(),
             days: 1,
         })
         .expect("certificates");
         std::fs::write(dir.path().join("boot_id"), "boot-1").unwrap();
-        let nowhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let nowhere = SocketAddr::from((own, 0));
         let node = |(name, host)| Node {
             name,
             host,
             metadata_server: None,
             address: nowhere,
-            health: policy::free_port(),
+            health: policy::free_port(own),
             agent: None,
             stopping: None,
         };

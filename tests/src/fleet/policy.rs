@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     time::Duration,
 };
 
@@ -13,9 +13,9 @@ use tonic::Status;
 
 use super::Fleet;
 
-/// The kernel does not give it out again for a while.
-pub(super) fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+/// Nobody else is given one of this address.
+pub(super) fn free_port(of: Ipv4Addr) -> SocketAddr {
+    let listener = TcpListener::bind((of, 0)).expect("a free port");
     listener.local_addr().expect("it is bound")
 }
 
