@@ -110,7 +110,8 @@ cmd_coordinator() {
     *) fail_with $E_USAGE "usage: $usage" ;;
   esac
   [[ -n $number ]] || ! is_ha || fail_with $E_USAGE "which of the three? usage: $usage"
-  coordinator_numbers | grep -qx -- "${number:=1}" || fail_with $E_STATE "there is no coordinator $number in this lab"
+  number=${number:-1}
+  coordinator_numbers | grep -qx -- "$number" || fail_with $E_STATE "there is no coordinator $number in this lab"
   name=$(coordinator_name "$number")
   case $verb in
     start) need_programs; coordinator_start "$number" ;;
