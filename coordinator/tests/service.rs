@@ -5,7 +5,7 @@
 
 mod fleet;
 
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use containarium_coordinator::{CoordinatorError, Limits};
 use containarium_proto::{
@@ -283,6 +283,23 @@ async fn adding_a_node_again_is_fine_and_another_address_is_not() {
     assert_eq!(add("jump-1", "10.0.0.9:1").await.unwrap_err().code(), tonic::Code::AlreadyExists);
     assert_eq!(add("jump-9", "nonsense").await.unwrap_err().code(), tonic::Code::InvalidArgument);
     assert_eq!(add("-", "10.0.0.9:1").await.unwrap_err().code(), tonic::Code::InvalidArgument);
+}
+
+/// Far sooner than everything is compared anew: people's sessions do not come this way until the node hears of it.
+#[tokio::test]
+async fn a_node_hears_at_once_that_it_is_emptied_and_that_it_is_not_any_more() {
+    let fleet = Fleet::with_nodes(1).await;
+    let told = || fleet.agents[0].node.policies.lock().unwrap().last().map(|policy| policy.out_of_rotation);
+    eventually(async || told() == Some(false), "the first policy").await;
+    let drain = v1::DrainNodeRequest { name: "jump-1".into(), ..Default::default() };
+    fleet.client.clone().drain_node(drain).await.unwrap();
+    eventually(async || told() == Some(true), "it is emptied").await;
+    // Its report of that is news, and would wake what is to be woken by the call.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut active = v1::SetNodePolicyRequest { name: "jump-1".into(), ..Default::default() };
+    active.set_policy(v1::Policy::Active);
+    fleet.client.clone().set_node_policy(active).await.unwrap();
+    eventually(async || told() == Some(false), "it is used again").await;
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ pub(super) async fn set_policy(reign: &Reign, request: &v1::SetNodePolicyRequest
         tx.set_policy(&name, policy).await?;
         tx.note(name.as_str(), kind, "by an operator").await?;
         tx.commit().await?;
-        reign.wake_streams();
+        reign.wake_all();
     }
     get(reign, &name).await
 }
