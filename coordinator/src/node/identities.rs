@@ -19,7 +19,7 @@ use crate::{
 /// Each takes a reload of an sshd.
 const AT_ONCE: usize = 4;
 
-/// Never ends. Every report wakes it, so that what is due is never due for long.
+/// Never ends. A report with news wakes it, and the next try of what failed.
 pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
     let timings = &reign.config.timings;
     let mut pacer = Pacer::new(timings.retry_min, timings.retry_max);
@@ -28,7 +28,10 @@ pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
             tracing::error!(error = &error as &dyn Error, "a pass over the host certificates failed");
             tokio::time::sleep(timings.retry_min).await;
         }
-        live.identities_changed.notified().await;
+        tokio::select! {
+            () = live.identities_changed.notified() => {}
+            () = pacer.until_next() => {}
+        }
     }
 }
 
@@ -49,17 +52,7 @@ async fn pass(
     client: &AgentClient,
     pacer: &mut Pacer<Host, Version>,
 ) -> Result<(), StoreError> {
-    let sight = live.sight();
-    let report = sight.report.as_ref().filter(|_| sight.is_online());
-    let Some(shown) = report.and_then(|report| report.identities.as_ref()) else { return Ok(()) };
-    let Some(issue) = identity::Issue::read(reign).await? else { return Ok(()) };
-    let mut reader = reign.store.reader().await?;
-    let Some(node) = reader.node(&live.name).await? else { return Ok(()) };
-    let wanted = issue.of_all(&node, &reader.on_node(&live.name).await?);
-    drop(reader);
-    let mut tasks: Vec<Task> = identity::lacking(shown, &wanted, identity::now())
-        .map(|(host, shown, wanted, why)| Task { host, shown: shown.clone(), wanted: wanted.clone(), why })
-        .collect();
+    let mut tasks = lacking(reign, live).await?;
     pacer.keep(|host| tasks.iter().any(|task| task.host == *host));
     let now = Instant::now();
     tasks.retain(|task| {
@@ -82,6 +75,21 @@ async fn pass(
     let calls = signed.into_iter().map(|(task, certificate)| give(reign, &live.name, client, task, certificate));
     stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect::<()>().await;
     Ok(())
+}
+
+/// Nothing while the node is away: the next report wakes us.
+async fn lacking(reign: &Reign, live: &NodeLive) -> Result<Vec<Task>, StoreError> {
+    let sight = live.sight();
+    let report = sight.report.as_ref().filter(|_| sight.is_online());
+    let Some(shown) = report.and_then(|report| report.identities.as_ref()) else { return Ok(Vec::new()) };
+    let Some(issue) = identity::Issue::read(reign).await? else { return Ok(Vec::new()) };
+    let mut reader = reign.store.reader().await?;
+    let Some(node) = reader.node(&live.name).await? else { return Ok(Vec::new()) };
+    let wanted = issue.of_all(&node, &reader.on_node(&live.name).await?);
+    let lacking = identity::lacking(shown, &wanted, identity::now());
+    Ok(lacking
+        .map(|(host, shown, wanted, why)| Task { host, shown: shown.clone(), wanted: wanted.clone(), why })
+        .collect())
 }
 
 async fn give(reign: &Reign, node: &NodeName, client: &AgentClient, task: Task, certificate: HostCertificate) {

@@ -39,15 +39,9 @@ pub(super) async fn run(reign: &Reign, live: &NodeLive, client: &AgentClient) {
             tokio::time::sleep(timings.retry_min).await;
             continue;
         }
-        let again = async {
-            match pacer.next_at() {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = live.orders_changed.notified() => {}
-            () = again => {}
+            () = pacer.until_next() => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! When the same thing may be said again: at once the first time, then after growing waits. Pure; it is told the time.
+//! When the same thing may be said again: at once the first time, then after growing waits. It is told the time.
 
 use std::{
     collections::HashMap,
@@ -42,8 +42,15 @@ impl<K: Hash + Eq, V: PartialEq> Pacer<K, V> {
         self.said.retain(|key, _| still(key));
     }
 
-    /// When the next may be said again.
-    pub(crate) fn next_at(&self) -> Option<Instant> {
+    /// Resolves when the next may be said again; never, if there is none.
+    pub(crate) async fn until_next(&self) {
+        match self.next_at() {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn next_at(&self) -> Option<Instant> {
         self.said.values().map(|said| said.again_at).min()
     }
 }
