@@ -93,6 +93,7 @@ impl From<StoreError> for CoordinatorError {
             | StoreError::Unknown(_)
             | StoreError::Migrate(_)
             | StoreError::Newer { .. }
+            | StoreError::Repeated { .. }
             | StoreError::Corrupt { .. }) => Self::Store(other),
         }
     }

@@ -285,6 +285,38 @@ async fn adding_a_node_again_is_fine_and_another_address_is_not() {
     assert_eq!(add("-", "10.0.0.9:1").await.unwrap_err().code(), tonic::Code::InvalidArgument);
 }
 
+/// What a coordinator that stood still finds in its sockets: its caller was answered by another one, and went on.
+#[tokio::test]
+async fn a_late_copy_of_a_request_changes_nothing_that_was_asked_for_since() {
+    let fleet = Fleet::with_nodes(2).await;
+    let create = request("alice");
+    let first = fleet.create_with(create.clone()).await.container().id.clone();
+    let id = |last: u8| format!("0192f0c1-2345-7abc-8def-0123456789{last:02}");
+    let refused = |outcome: fleet::Outcome| {
+        let refusal = outcome.refusal();
+        assert!(refusal.reason == Reason::Refused && refusal.message.contains("carried out before"), "{refusal:?}");
+    };
+    fleet.power("alice", PowerAction::Stop, &id(1)).await.last();
+    // Asked again at once, it is the same.
+    fleet.power("alice", PowerAction::Stop, &id(1)).await.last();
+    fleet.power("alice", PowerAction::Start, &id(2)).await.last();
+    refused(fleet.power("alice", PowerAction::Stop, &id(1)).await);
+    assert_eq!(fleet.phase("alice").await, Some(Phase::Running));
+
+    let delete = v1::DeleteContainerRequest { user: "alice".into(), request_id: id(3) };
+    fleet.delete_with(delete.clone()).await.last();
+    let again = fleet.delete_with(delete.clone()).await;
+    assert_eq!(again.last().message, "alice-container is deleted with its data", "its answer was lost");
+    refused(fleet.create_with(create).await);
+    let second = fleet.create("alice").await.container().id.clone();
+    assert_ne!(second, first);
+    let late = fleet.delete_with(delete).await;
+    assert_eq!(late.last().message, "alice-container is deleted with its data");
+    assert_eq!(fleet.list().await.iter().map(|c| c.id.clone()).collect::<Vec<_>>(), [second]);
+    let nonsense = v1::DeleteContainerRequest { user: "alice".into(), request_id: "x".into() };
+    assert_eq!(fleet.delete_with(nonsense).await.refusal().reason, Reason::InvalidArgument);
+}
+
 /// Far sooner than everything is compared anew: people's sessions do not come this way until the node hears of it.
 #[tokio::test]
 async fn a_node_hears_at_once_that_it_is_emptied_and_that_it_is_not_any_more() {

@@ -34,7 +34,8 @@ pub(crate) async fn run(global: &Global, delete: &Delete) -> Result<(), Failure>
     if delete.backup {
         back_up(&client, user).await?;
     }
-    let request = v1::DeleteContainerRequest { user: user.to_string() };
+    let request_id = RequestId::generate().to_string();
+    let request = v1::DeleteContainerRequest { user: user.to_string(), request_id };
     let stream =
         client.stream(request, |mut fleet, request| async move { fleet.delete_container(request).await }).await;
     progress::to_the_end(&client, stream).await.map(drop)

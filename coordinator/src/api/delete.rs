@@ -12,6 +12,7 @@ use containarium_proto::{
 };
 
 use super::{
+    parse::Delete,
     progress::{AccessWait, Goal, Look, Reach, Said, agent_step, remark},
     protect::refuse_protected,
     refuse::no_such_user,
@@ -26,26 +27,33 @@ use crate::{
 };
 
 /// Records the order, unless it stands already.
-pub(super) async fn order(reign: &Reign, owner: &Username) -> Result<Deleted, Refusal> {
+pub(super) async fn order(reign: &Reign, delete: &Delete) -> Result<Deleted, Refusal> {
+    let owner = &delete.owner;
     let mut tx = reign.write().await?;
+    // Made before: whatever its user was given since is another container.
+    if let Some(request) = delete.request
+        && let Some(id) = tx.reader().done(request).await?
+    {
+        let rows = tx.reader().of_container(id).await?;
+        let revision = match rows.iter().map(|held| held.placement.access_revision).max() {
+            Some(revision) => revision,
+            None => tx.reader().fleet().await?.access_revision,
+        };
+        return Ok(Deleted::new(id, owner, revision));
+    }
     let rows = tx.reader().of_owner(owner).await?;
     let Some(first) = rows.first() else { return Err(no_such_user(owner.as_str())) };
     refuse_protected(&rows, owner)?;
     let id = first.container.id;
     let (revision, changed) = ending::destroy(&mut tx, &rows, "").await?;
     if changed {
+        if let Some(request) = delete.request {
+            tx.claim(id, request).await?;
+        }
         tx.commit().await?;
         reign.wake_all();
     }
-    Ok(Deleted {
-        id,
-        owner: owner.clone(),
-        revision,
-        asked_at: Instant::now(),
-        accounts: AccessWait::default(),
-        container: None,
-        said: Said::default(),
-    })
+    Ok(Deleted::new(id, owner, revision))
 }
 
 /// Waits until nothing is left of it anywhere.
@@ -61,6 +69,11 @@ pub(super) struct Deleted {
 }
 
 impl Deleted {
+    fn new(id: ContainerId, owner: &Username, revision: AccessRevision) -> Self {
+        let (asked_at, accounts, said) = (Instant::now(), AccessWait::default(), Said::default());
+        Self { id, owner: owner.clone(), revision, asked_at, accounts, container: None, said }
+    }
+
     fn end(&self, pending: bool, message: String) -> Look {
         Look::Done(v1::Progress { container: self.container.clone(), pending, ..remark(message) })
     }

@@ -58,6 +58,14 @@ pub(super) struct Power {
     pub(super) action: Action,
 }
 
+/// A delete that could succeed.
+#[derive(Debug, Clone)]
+pub(super) struct Delete {
+    /// None: from a client that sends none.
+    pub(super) request: Option<RequestId>,
+    pub(super) owner: Username,
+}
+
 /// A change of limits that could succeed: at least one is set.
 #[derive(Debug, Clone)]
 pub(super) struct Resize {
@@ -176,6 +184,11 @@ pub(super) fn power(request: &v1::SetPowerRequest) -> Result<Power, Refusal> {
         v1::PowerAction::Restart => Action::Restart,
     };
     Ok(Power { request: request_id(&request.request_id)?, owner: user(&request.user)?, action })
+}
+
+pub(super) fn delete(request: &v1::DeleteContainerRequest) -> Result<Delete, Refusal> {
+    let id = Some(request.request_id.as_str()).filter(|id| !id.is_empty());
+    Ok(Delete { request: id.map(request_id).transpose()?, owner: user(&request.user)? })
 }
 
 pub(super) fn moving(request: &v1::MoveContainerRequest) -> Result<Move, Refusal> {

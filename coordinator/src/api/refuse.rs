@@ -24,6 +24,11 @@ impl From<StoreError> for Refusal {
                 Self::new(Reason::NotReady, "the database went away during a write: whether it happened is not known")
                     .hint("repeat the command: what was done already is not done twice")
             }
+            StoreError::Repeated { .. } => Self::new(
+                Reason::Refused,
+                "this request was carried out before, and something else was asked for since: nothing was changed",
+            )
+            .hint("see 'containarium info' for how it is now, and give the command anew if that is not what you want"),
             outage if outage.is_outage() => {
                 tracing::error!(error = &outage as &dyn Error, "a call found no database");
                 Self::new(Reason::NotReady, "the coordinator cannot reach its database: nothing was changed")

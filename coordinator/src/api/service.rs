@@ -130,13 +130,13 @@ impl v1::fleet_server::Fleet for FleetService {
         Ok(Response::new(protect::set(&self.reign, &user, request.get_ref().protected).await?))
     }
 
-    #[tracing::instrument(skip_all, fields(user = request.get_ref().user))]
+    #[tracing::instrument(skip_all, fields(user = request.get_ref().user, request = request.get_ref().request_id))]
     async fn delete_container(
         &self,
         request: Request<v1::DeleteContainerRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
-        let user = parse::user(&request.get_ref().user)?;
-        let goal = delete::order(&self.reign, &user).await?;
+        let delete = parse::delete(request.get_ref())?;
+        let goal = delete::order(&self.reign, &delete).await?;
         Ok(Response::new(progress::follow(self.reign.clone(), goal)))
     }
 

@@ -46,6 +46,7 @@ impl WriteTx {
     }
 
     pub(crate) async fn insert_container(&mut self, container: &ContainerRow) -> Result<(), StoreError> {
+        self.claim(container.id, container.request_id).await?;
         let sql = "INSERT INTO container (id, owner, name, image_alias, keys, pinned, protected, request_id, \
                    request_hash, created_at, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
         sqlx::query(sql)
@@ -101,6 +102,9 @@ impl WriteTx {
 
     /// Gives a placement its next order. `wanted.generation` is the new one; the row must be at the one before (I4).
     pub(crate) async fn change_order(&mut self, wanted: &PlacementRow) -> Result<(), StoreError> {
+        if let Some(request) = wanted.change_request {
+            self.claim(wanted.container, request).await?;
+        }
         let sql = "UPDATE placement SET desired = $3, generation = $4, spec = $5, access_revision = $6, \
                    request_id = $7, cpu_millis = $8, memory_bytes = $9, disk_bytes = $10, role = $11, copy_pass = $12, \
                    ever_ran = $13, licence = $14, origin = $15, undo = $16 WHERE container_id = $1 AND node = $2 AND generation < $4";

@@ -8,7 +8,7 @@
 //!     ├─n:n─ allowance ── whose container may reach whose
 //!     ├─0:1─ move ── from where to where, and how far           ssh_authority ── signs host certificates
 //!     └─0:n─ snapshot ── those we were told to make, and how far
-//! backup ── of whom, how far; outlives container and node
+//! backup ── of whom, how far; outlives container and node        done_request ── changes are made once
 //! ```
 //! Reading needs nothing ([`Reader`]); changing needs a [`WriteTx`], and that needs a [`Fence`] (I9). It must never
 //! decide anything: which node, which phase, whether to delete is for the pure modules.
@@ -28,6 +28,7 @@ mod nodes;
 mod open;
 mod read;
 mod replicas;
+mod requests;
 mod rows;
 mod shares;
 mod snapshots;
@@ -35,7 +36,7 @@ mod write;
 
 use std::sync::Arc;
 
-use containarium_proto::ids::Term;
+use containarium_proto::ids::{RequestId, Term};
 use sqlx::{
     AnyPool,
     migrate::{Migration, MigrationType, Migrator},
@@ -103,6 +104,12 @@ pub enum StoreError {
         /// Ours.
         term: Term,
     },
+    /// A request made its change before, and something else was asked for since: nothing was changed.
+    #[error("request {request} was carried out before")]
+    Repeated {
+        /// Which.
+        request: RequestId,
+    },
     /// A value that we did not write.
     #[error("column {column} holds {problem}")]
     Corrupt {
@@ -118,7 +125,11 @@ impl StoreError {
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::Database { source, .. } | Self::Open { source, .. } | Self::Unknown(source) => is_outage(source),
-            Self::Migrate(_) | Self::Newer { .. } | Self::NotLeader { .. } | Self::Corrupt { .. } => false,
+            Self::Migrate(_)
+            | Self::Newer { .. }
+            | Self::NotLeader { .. }
+            | Self::Repeated { .. }
+            | Self::Corrupt { .. } => false,
         }
     }
 }
@@ -190,6 +201,7 @@ fn migrator() -> Migrator {
         one(13, "share_audit", include_str!("../../migrations/0013_share_audit.sql")),
         one(14, "lease", include_str!("../../migrations/0014_lease.sql")),
         one(15, "replica", include_str!("../../migrations/0015_replica.sql")),
+        one(16, "done_request", include_str!("../../migrations/0016_done_request.sql")),
     ])
 }
 

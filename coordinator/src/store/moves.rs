@@ -104,6 +104,7 @@ impl<C: std::ops::DerefMut<Target = AnyConnection> + Send> Reader<C> {
 
 impl WriteTx {
     pub(crate) async fn insert_move(&mut self, row: &MoveRow) -> Result<(), StoreError> {
+        self.claim(row.container, row.request).await?;
         let sql = "INSERT INTO move (container_id, source, target, phase, resume, request_id, started_at, stopped_at, \
                    answered_at, reason) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
         sqlx::query(sql)

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use containarium_proto::ids::RequestId;
 use sqlx::{AnyConnection, Transaction};
 use tokio::sync::{OwnedMutexGuard, watch};
 use uuid::Uuid;
@@ -27,6 +28,8 @@ pub(crate) struct WriteTx {
     fence: Fence,
     /// Stands in the lease row if this was committed.
     mark: String,
+    /// The request whose change this makes.
+    pub(super) claimed: Option<RequestId>,
 }
 
 impl Store {
@@ -48,7 +51,7 @@ impl Store {
             return Err(StoreError::NotLeader { term: fence.term() });
         }
         let (commits, store, fence) = (self.commits.clone(), self.clone(), fence.clone());
-        Ok(WriteTx { tx, _turn: turn, commits, store, fence, mark })
+        Ok(WriteTx { tx, _turn: turn, commits, store, fence, mark, claimed: None })
     }
 
     /// After a commit that was not answered: whether it happened. Asks by locking the lease row, so a server that still
@@ -84,7 +87,7 @@ impl Store {
 impl WriteTx {
     /// All of it, durably; or, with an error other than [`StoreError::Unknown`], nothing of it.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        let Self { tx, _turn, commits, store, fence, mark } = self;
+        let Self { tx, _turn, commits, store, fence, mark, claimed: _ } = self;
         store.faults.pass(Moment::Committing).await;
         let committed = tokio::time::timeout(COMMIT_PATIENCE, tx.commit()).await;
         if let Err(lost) = committed.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {

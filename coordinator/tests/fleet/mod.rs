@@ -93,7 +93,11 @@ impl Fleet {
     }
 
     pub(crate) async fn delete(&self, user: &str) -> Outcome {
-        follow(self.client.clone().delete_container(v1::DeleteContainerRequest { user: user.into() }).await).await
+        self.delete_with(v1::DeleteContainerRequest { user: user.into(), ..Default::default() }).await
+    }
+
+    pub(crate) async fn delete_with(&self, request: v1::DeleteContainerRequest) -> Outcome {
+        follow(self.client.clone().delete_container(request).await).await
     }
 
     pub(crate) async fn power(&self, user: &str, action: v1::PowerAction, request_id: &str) -> Outcome {

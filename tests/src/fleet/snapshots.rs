@@ -94,7 +94,7 @@ impl Fleet {
     #[must_use]
     pub fn delete_in_background(&self, user: &str) -> Background {
         let mut client = self.client();
-        let request = v1::DeleteContainerRequest { user: user.into() };
+        let request = v1::DeleteContainerRequest { user: user.into(), request_id: uuid::Uuid::new_v4().to_string() };
         Background(self.caller.spawn(async move { follow(client.delete_container(request).await?.into_inner()).await }))
     }
 
