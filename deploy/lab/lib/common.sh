@@ -14,6 +14,7 @@ readonly COORDINATORS=3 # of a lab with several, at 10.99.0.5 to .7
 readonly COORDINATOR_PORT=7443
 readonly POSTGRES_ADDRESS=10.99.0.8
 readonly ETCD_ADDRESS=10.99.0.9
+readonly STANDBY_ADDRESS=10.99.0.4 # until it takes over the database's own
 readonly STORES="postgres etcd"
 readonly AGENT_PORT=7444
 readonly HEALTH_PORT=7445

@@ -102,7 +102,7 @@ netns_sysctl() {
   nsenter --net="/run/netns/$name" sysctl -q -w "$@"
 }
 
-readonly NETNS_NAMES="(jump-[0-9]+|coordinator-[0-9]+|postgres|etcd|balancer)"
+readonly NETNS_NAMES="(jump-[0-9]+|coordinator-[0-9]+|postgres|standby|etcd|balancer)"
 lab_netns() { find /run/netns -maxdepth 1 -regextype posix-extended -regex ".*/$NETNS_NAMES" -printf '%f\n' 2>/dev/null || true; }
 lab_links() { ip -o link show | sed -n 's/^[0-9]*: \(fleet[^:@]*\).*/\1/p' | grep -E "^($BRIDGE|fleet-(j[0-9]+|c[0-9]+|pg|etcd|lb))$" || true; }
 

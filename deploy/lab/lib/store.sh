@@ -7,6 +7,7 @@ store_address() {
   case $1 in
     postgres) echo $POSTGRES_ADDRESS ;;
     etcd) echo $ETCD_ADDRESS ;;
+    standby) echo $STANDBY_ADDRESS ;;
   esac
 }
 
@@ -22,7 +23,7 @@ ensure_store_secrets() {
   local store
   "$(bin_dir)/containarium" cert generate --server-ip $POSTGRES_ADDRESS --server-ip $ETCD_ADDRESS \
     --output-dir "$STORE_CERTS_DIR" >>"$LOG_DIR/cert.log" 2>&1 || fail "cert generate failed: see $LOG_DIR/cert.log"
-  for store in $STORES; do
+  for store in $STORES standby; do
     mkdir -p "$LAB_DIR/$store/certs"
     cp "$STORE_CERTS_DIR"/{ca.crt,server.crt,server.key} "$LAB_DIR/$store/certs/"
   done
@@ -33,12 +34,13 @@ ensure_store_secrets() {
     echo "postgres://fleet:$(<"$LAB_DIR/postgres/secret")@$POSTGRES_ADDRESS/fleet?sslmode=verify-full&sslrootcert=$STORE_CERTS_DIR/ca.crt" \
       >"$DATABASE_FILE.new"
   )
+  cp -p "$LAB_DIR/postgres/secret" "$LAB_DIR/standby/secret"
   mv -f "$DATABASE_FILE.new" "$DATABASE_FILE"
 }
 
 store_start() {
   fabric_plug "$1" "$(store_address "$1")"
-  host_supervise --apart "$1" "$1" bash "$LAB_CODE/lib/store-run" "$1" "$LAB_DIR/$1" "$(store_address "$1")"
+  host_supervise --apart "$1" "$1" bash "$LAB_CODE/lib/store-run" "$1" "$LAB_DIR/$1" "$(store_address "$1")" $POSTGRES_ADDRESS
 }
 
 postgres_ask() {
@@ -78,10 +80,41 @@ leader() {
   fail_with $E_STATE "no coordinator leads"
 }
 
-cmd_store() {
+standbys() { postgres_ask "SELECT count(*) FROM pg_stat_replication WHERE $1"; }
+standby_streams() { [[ $(standbys "state = 'streaming'") == 1 ]]; }
+standby_is_waited_for() { [[ $(standbys "sync_state = 'sync'") == 1 ]]; }
+store_standby() {
+  store_start standby
+  wait_for 60 standby_streams || fail "the standby does not follow: see $LOG_DIR/standby.log"
+  # Only now: without a standby that streams, no commit would end.
+  echo "synchronous_standby_names = '*'" >>"$LAB_DIR/postgres/home/data/postgresql.auto.conf"
+  kill -HUP "$(host_pid_of postgres)"
+  wait_for 10 standby_is_waited_for || fail "commits do not wait for the standby: see $LOG_DIR/postgres.log"
+}
+
+postgres_writes() { [[ $(postgres_ask "SELECT pg_is_in_recovery()") == f ]]; }
+store_failover() {
   local pid
+  pid=$(host_pid_of standby) || fail_with $E_STATE "there is no standby (lab store standby)"
+  fabric_cut postgres
+  kill -9 "$(host_pid_of postgres supervisor)" "$(host_pid_of postgres)"
+  fabric_unplug postgres
+  fabric_unplug standby
+  # Before it is promoted: those who ask there find one that only reads.
+  fabric_plug standby $POSTGRES_ADDRESS
+  touch "$LAB_DIR/standby/home/data/promote"
+  kill -USR1 "$pid"
+  wait_for 60 postgres_writes || fail "the standby does not take over: see $LOG_DIR/standby.log"
+}
+
+cmd_store() {
+  local pid usage="lab store stop|start|kill|pid postgres|etcd|standby, lab store standby|failover"
   is_ha || fail_with $E_STATE "this lab has one coordinator, on SQLite (lab down; lab up --ha)"
-  [[ $# == 2 && " $STORES " == *" $2 "* ]] || fail_with $E_USAGE "usage: lab store stop|start|kill|pid postgres|etcd"
+  case $* in
+    standby) store_standby; return ;;
+    failover) store_failover; return ;;
+  esac
+  [[ $# == 2 && " $STORES standby " == *" $2 "* ]] || fail_with $E_USAGE "usage: $usage"
   case $1 in
     start) store_start "$2" ;;
     stop) host_unsupervise "$2" ;;
@@ -89,6 +122,6 @@ cmd_store() {
       pid=$(host_pid_of "$2") || fail_with $E_STATE "$2 is not running"
       if [[ $1 == kill ]]; then kill -9 "$pid"; else echo "$pid"; fi
       ;;
-    *) fail_with $E_USAGE "usage: lab store stop|start|kill|pid postgres|etcd" ;;
+    *) fail_with $E_USAGE "usage: $usage" ;;
   esac
 }
