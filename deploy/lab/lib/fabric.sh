@@ -10,6 +10,7 @@ port_of() {
     jump-*) echo "fleet-j${1#jump-}" ;;
     coordinator-*) echo "fleet-c${1#coordinator-}" ;;
     postgres) echo fleet-pg ;;
+    standby) echo fleet-sb ;;
     etcd) echo fleet-etcd ;;
     balancer) echo fleet-lb ;;
   esac
@@ -104,7 +105,7 @@ netns_sysctl() {
 
 readonly NETNS_NAMES="(jump-[0-9]+|coordinator-[0-9]+|postgres|standby|etcd|balancer)"
 lab_netns() { find /run/netns -maxdepth 1 -regextype posix-extended -regex ".*/$NETNS_NAMES" -printf '%f\n' 2>/dev/null || true; }
-lab_links() { ip -o link show | sed -n 's/^[0-9]*: \(fleet[^:@]*\).*/\1/p' | grep -E "^($BRIDGE|fleet-(j[0-9]+|c[0-9]+|pg|etcd|lb))$" || true; }
+lab_links() { ip -o link show | sed -n 's/^[0-9]*: \(fleet[^:@]*\).*/\1/p' | grep -E "^($BRIDGE|fleet-(j[0-9]+|c[0-9]+|pg|sb|etcd|lb))$" || true; }
 
 fabric_down() {
   local name
