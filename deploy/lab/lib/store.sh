@@ -81,7 +81,8 @@ leader() {
 }
 
 standbys() { postgres_ask "SELECT count(*) FROM pg_stat_replication WHERE $1"; }
-standby_streams() { [[ $(standbys "state = 'streaming'") == 1 ]]; }
+# Not its base backup, which streams too, and takes the settings with it.
+standby_streams() { [[ $(standbys "state = 'streaming' AND application_name = 'walreceiver'") == 1 ]]; }
 standby_is_waited_for() { [[ $(standbys "sync_state = 'sync'") == 1 ]]; }
 store_standby() {
   store_start standby
