@@ -6,8 +6,7 @@ use std::{collections::BTreeSet, error::Error};
 
 use containarium_proto::{
     error::{Reason, Refusal},
-    ids::{ContainerId, Generation},
-    labels::Labels,
+    ids::ContainerId,
     names::{NodeName, Username},
     node::{Foreign, Licence},
     v1,
@@ -22,12 +21,11 @@ use super::{
 };
 use crate::{
     adoption::{self, Adoption},
-    clock,
     node::{Drivers, live::Sight},
     placement::Candidate,
     placing,
     reign::Reign,
-    store::{ContainerRow, EventKind, Held, Lifetime, PlacementRow, Snapshotting, WriteTx},
+    store::{ContainerRow, EventKind, Held, PlacementRow, WriteTx},
 };
 
 /// Everything there, with what adopting it would do.
@@ -170,25 +168,10 @@ async fn insert(
     let (id, name) = (ContainerId::generate(), wanted.owner.container_name());
     let Adoption { spec, address, desired, .. } = adoption;
     let alias = node.images.iter().find(|image| image.fingerprint == spec.image).map(|image| image.alias.clone());
-    tx.insert_container(&ContainerRow {
-        id,
-        owner: wanted.owner.clone(),
-        image_alias: alias.unwrap_or_else(|| format!("{:.12}", spec.image.to_string())),
-        keys: wanted.keys.clone(),
-        pinned: true,
-        protected: false,
-        request_id: wanted.request,
-        request_hash: format!("adopted {} on {}", wanted.instance, node.name),
-        created_at: clock::now(),
-        generation_floor: Generation(0),
-        labels: Labels::default(),
-        lifetime: Lifetime::default(),
-        snapshots: Snapshotting::default(),
-        allow_from: Vec::new(),
-        guests: Vec::new(),
-        replication: Default::default(),
-    })
-    .await?;
+    let alias = alias.unwrap_or_else(|| format!("{:.12}", spec.image.to_string()));
+    let request = (wanted.request, format!("adopted {} on {}", wanted.instance, node.name));
+    let row = ContainerRow::new(id, (&wanted.owner, wanted.keys.clone()), alias, request);
+    tx.insert_container(&ContainerRow { pinned: true, ..row }).await?;
     let row = PlacementRow {
         desired,
         // I8: a user's disk is there. If the instance is gone, it is lost, and no empty one is made in its place.

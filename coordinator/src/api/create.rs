@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use containarium_proto::{
     error::{Reason, Refusal},
-    ids::{ContainerId, Generation},
+    ids::ContainerId,
     names::{NodeName, Username},
     spec::{Desired, Observed, Spec},
     v1,
@@ -187,23 +187,14 @@ async fn insert(
 ) -> Result<ContainerId, crate::store::StoreError> {
     let (id, node, name) = (ContainerId::generate(), &verdict.node, create.owner.container_name());
     let lifetime = Lifetime { ttl, idle_stop: create.idle_stop };
+    let (by, request) = ((&create.owner, create.keys.clone()), (create.request, create.hash.clone()));
     tx.insert_container(&ContainerRow {
-        id,
-        owner: create.owner.clone(),
-        image_alias: chosen.alias,
-        keys: create.keys.clone(),
         pinned: create.node.is_some(),
-        protected: false,
-        request_id: create.request,
-        request_hash: create.hash.clone(),
-        created_at: clock::now(),
-        generation_floor: Generation(0),
         labels: create.labels.clone(),
         lifetime,
         snapshots: Snapshotting { schedule: create.snapshots, last_at: None },
-        allow_from: Vec::new(),
-        guests: Vec::new(),
         replication: Replication { every: create.replicate, ..Replication::default() },
+        ..ContainerRow::new(id, by, chosen.alias, request)
     })
     .await?;
     let spec = Spec {

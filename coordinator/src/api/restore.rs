@@ -36,8 +36,8 @@ use crate::{
     placing,
     reign::Reign,
     store::{
-        BackupRow, ContainerRow, EventKind, Held, Lifetime, MovePhase, MoveRow, PlacementRow, Policy, Role,
-        Snapshotting, Undo, WriteTx, next_generation,
+        BackupRow, ContainerRow, EventKind, Held, MovePhase, MoveRow, PlacementRow, Policy, Role, Undo, WriteTx,
+        next_generation,
     },
 };
 
@@ -306,23 +306,11 @@ async fn insert(
     origin: Origin,
 ) -> Result<PlacementRow, Refusal> {
     let (id, facts) = (ContainerId::generate(), &backup.facts);
+    let request = (wanted.request, format!("restored from {}", backup.key()));
     tx.insert_container(&ContainerRow {
-        id,
-        owner: wanted.owner.clone(),
-        image_alias: facts.image_alias.clone(),
-        keys: keys(wanted, backup)?,
         pinned: wanted.to.is_some(),
-        protected: false,
-        request_id: wanted.request,
-        request_hash: format!("restored from {}", backup.key()),
-        created_at: clock::now(),
-        generation_floor: Generation(0),
         labels: facts.labels.clone(),
-        lifetime: Lifetime::default(),
-        snapshots: Snapshotting::default(),
-        allow_from: Default::default(),
-        guests: Default::default(),
-        replication: Default::default(),
+        ..ContainerRow::new(id, (&wanted.owner, keys(wanted, backup)?), facts.image_alias.clone(), request)
     })
     .await?;
     let spec = Spec { restarts: 0, fenced: false, ..facts.spec.clone() };

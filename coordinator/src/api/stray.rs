@@ -6,8 +6,7 @@ use std::error::Error;
 
 use containarium_proto::{
     error::{Reason, Refusal},
-    ids::{Generation, RequestId},
-    labels::Labels,
+    ids::RequestId,
     names::NodeName,
     node::Order,
     spec::Desired,
@@ -16,10 +15,9 @@ use containarium_proto::{
 
 use super::{create::refuse_taken, parse, progress::remark, refuse::no_such_node, settle::Settled};
 use crate::{
-    clock,
     node::{Drivers, live::Stray},
     reign::Reign,
-    store::{ContainerRow, EventKind, Lifetime, NodeRow, PlacementRow, Snapshotting, WriteTx},
+    store::{ContainerRow, EventKind, NodeRow, PlacementRow, WriteTx},
 };
 
 /// What came of a request, if it was about a stray.
@@ -119,25 +117,9 @@ async fn judge(tx: &mut WriteTx, node: &NodeName, order: &Order) -> Result<NodeR
 
 async fn insert(tx: &mut WriteTx, request: RequestId, node: &NodeRow, order: &Order) -> Result<PlacementRow, Refusal> {
     let alias = node.images.iter().find(|image| image.fingerprint == order.spec.image).map(|image| image.alias.clone());
-    tx.insert_container(&ContainerRow {
-        id: order.id,
-        owner: order.owner.clone(),
-        image_alias: alias.unwrap_or_else(|| format!("{:.12}", order.spec.image.to_string())),
-        keys: order.keys.clone(),
-        pinned: false,
-        protected: false,
-        request_id: request,
-        request_hash: format!("taken back from {}", node.name),
-        created_at: clock::now(),
-        generation_floor: Generation(0),
-        labels: Labels::default(),
-        lifetime: Lifetime::default(),
-        snapshots: Snapshotting::default(),
-        allow_from: Vec::new(),
-        guests: Vec::new(),
-        replication: Default::default(),
-    })
-    .await?;
+    let alias = alias.unwrap_or_else(|| format!("{:.12}", order.spec.image.to_string()));
+    let by = (request, format!("taken back from {}", node.name));
+    tx.insert_container(&ContainerRow::new(order.id, (&order.owner, order.keys.clone()), alias, by)).await?;
     let row = PlacementRow {
         desired: order.desired,
         generation: order.generation,

@@ -19,7 +19,7 @@ use sqlx::{ColumnIndex, Row, any::AnyRow};
 use super::{
     Lifetime, MovePhase, Replication, Snapshotting, StoreError, allowances, failed, lifetimes, replicas, snapshots,
 };
-use crate::{placement::Resources, settings::NodeSettings};
+use crate::{clock, placement::Resources, settings::NodeSettings};
 
 /// The operator's word on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,6 +101,35 @@ pub(crate) struct ContainerRow {
     pub(crate) guests: Vec<Guest>,
     /// Written by a statement of its own.
     pub(crate) replication: Replication,
+}
+
+impl ContainerRow {
+    /// From the image of that name, by that request, made now: with nothing that only some have.
+    pub(crate) fn new(
+        id: ContainerId,
+        (owner, keys): (&Username, KeySet),
+        image_alias: String,
+        (request_id, request_hash): (RequestId, String),
+    ) -> Self {
+        Self {
+            id,
+            owner: owner.clone(),
+            image_alias,
+            keys,
+            pinned: false,
+            protected: false,
+            request_id,
+            request_hash,
+            created_at: clock::now(),
+            generation_floor: Generation(0),
+            labels: Labels::default(),
+            lifetime: Lifetime::default(),
+            snapshots: Snapshotting::default(),
+            allow_from: Vec::new(),
+            guests: Vec::new(),
+            replication: Replication::default(),
+        }
+    }
 }
 
 /// What one node was told to hold, and what was last durably seen of it there.

@@ -31,23 +31,10 @@ pub(crate) fn node(name: &str, address: &str, cidr: &str) -> NodeRow {
 /// A container wanted running on `node`, in 10.100.1.0/24.
 pub(crate) fn held(owner: &str, node: &str, last: u8) -> Held {
     let (id, defaults) = (ContainerId::generate(), Defaults::default());
+    let (request, owner) = ((RequestId::generate(), "hash".into()), owner.parse().unwrap());
     let container = ContainerRow {
-        id,
-        owner: owner.parse().unwrap(),
-        image_alias: defaults.image,
-        keys: KEY.parse().unwrap(),
-        pinned: false,
-        protected: false,
-        request_id: RequestId::generate(),
-        request_hash: "hash".into(),
         created_at: 1,
-        generation_floor: Generation(0),
-        labels: Default::default(),
-        lifetime: Default::default(),
-        snapshots: Default::default(),
-        allow_from: Vec::new(),
-        guests: Vec::new(),
-        replication: Default::default(),
+        ..ContainerRow::new(id, (&owner, KEY.parse().unwrap()), defaults.image, request)
     };
     let placement = PlacementRow {
         container: id,
