@@ -1,11 +1,16 @@
 //! The coordinator as it is shipped, but for shorter waits.
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, process::ExitCode, time::Duration};
 
-use containarium_coordinator::{args::Args, run};
+use containarium_coordinator::{Config, CoordinatorError, args::Args, run};
 use containarium_proto::telemetry;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 use tokio_util::sync::CancellationToken;
+
+const START_AGAIN: Duration = Duration::from_millis(200);
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -16,7 +21,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     config.limits = containarium_tests::fleet::UNLIMITED;
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
-    let coordinator = run(config, stop.clone(), None);
+    let coordinator = supervised(config, stop.clone());
     tokio::pin!(coordinator);
     loop {
         tokio::select! {
@@ -28,6 +33,20 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
                 return Ok(ExitCode::SUCCESS);
             }
             _ = terminate.recv() => stop.cancel(),
+        }
+    }
+}
+
+/// As under its unit: one that finds no database when it starts is started again. Once it serves, nothing ends it.
+async fn supervised(config: Config, stop: CancellationToken) -> Result<(), CoordinatorError> {
+    loop {
+        let (ready, mut was_ready) = oneshot::channel();
+        match run(config.clone(), stop.clone(), Some(ready)).await {
+            Err(CoordinatorError::Store(error)) if was_ready.try_recv().is_err() => {
+                eprintln!("could not start: {error:?}");
+                tokio::time::sleep(START_AGAIN).await;
+            }
+            ended => return ended,
         }
     }
 }
