@@ -38,7 +38,7 @@ pub(super) async fn set(reign: &Reign, power: &Power) -> Result<Settled, Refusal
     }
     let sights = reign.sights();
     let now = live::observed(&held, &sights);
-    if is_asked_for(power, row, &now) {
+    if is_asked_for(power, &held, &now) {
         return Ok(goal(row, &power.owner));
     }
     refuse_moving(&held)?;
@@ -57,9 +57,14 @@ pub(super) async fn set(reign: &Reign, power: &Power) -> Result<Settled, Refusal
 }
 
 /// Whether it is so already, or on its way there.
-fn is_asked_for(power: &Power, row: &PlacementRow, now: &Observed) -> bool {
+fn is_asked_for(power: &Power, held: &Held, now: &Observed) -> bool {
+    let row = &held.placement;
     if row.change_request == Some(power.request) {
         return true;
+    }
+    // A move stops it for its last pass, and starts it again whatever was asked for meanwhile.
+    if held.moving.is_some() {
+        return false;
     }
     // Whatever was changed, it may be this: the order is given once more.
     if !row.drift.is_empty() && matches!(now, Observed::Running | Observed::Stopped) {
@@ -105,4 +110,27 @@ fn next_order(power: &Power, row: &PlacementRow) -> PlacementRow {
 fn goal(row: &PlacementRow, owner: &Username) -> Settled {
     let word = if row.desired == Desired::Stopped { "stopped" } else { "running" };
     Settled::new(row, format!("{} is {word}", owner.container_name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use containarium_proto::ids::RequestId;
+
+    use super::*;
+    use crate::store::{MovePhase, Moving, testing::held};
+
+    #[test]
+    fn what_a_move_has_stopped_is_not_stopped_for_its_user() {
+        let power = |action| Power { request: RequestId::generate(), owner: "alice".parse().unwrap(), action };
+        let mut alice = held("alice", "jump-1", 2);
+        alice.placement.desired = Desired::Stopped;
+        let asked = |alice: &Held, action| is_asked_for(&power(action), alice, &Observed::Stopped);
+        assert!(asked(&alice, Action::Stop) && !asked(&alice, Action::Start));
+        let (source, target) = ("jump-1".parse().unwrap(), "jump-2".parse().unwrap());
+        alice.moving = Some(Moving { phase: MovePhase::Finishing, source, target, started_at: 1 });
+        assert!(!asked(&alice, Action::Stop) && !asked(&alice, Action::Start));
+        let again = power(Action::Stop);
+        alice.placement.change_request = Some(again.request);
+        assert!(is_asked_for(&again, &alice, &Observed::Stopped), "it is the same request");
+    }
 }
