@@ -176,7 +176,7 @@ async fn keep_house(reign: &Reign) -> std::convert::Infallible {
         if let Err(error) = prune(reign).await {
             tracing::error!(
                 error = &error as &dyn Error,
-                "old events and audit rows could not be removed, will be repeated"
+                "old events, audit rows and requests could not be removed, will be repeated"
             );
         }
     }
@@ -186,7 +186,7 @@ async fn prune(reign: &Reign) -> Result<(), StoreError> {
     loop {
         let mut tx = reign.write().await?;
         let oldest = clock::now() - reign.config.audit_retention_millis();
-        let gone = tx.prune_events().await? + tx.prune_audit(oldest).await?;
+        let gone = tx.prune_events().await? + tx.prune_audit(oldest).await? + tx.prune_requests().await?;
         tx.commit().await?;
         if gone == 0 {
             return Ok(());

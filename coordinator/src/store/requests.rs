@@ -21,10 +21,12 @@ impl<C: DerefMut<Target = AnyConnection> + Send> Reader<C> {
         found.as_ref().map(|row| parsed(row, "container_id")).transpose()
     }
 
-    /// Whether what a request asked for is still the latest that was asked for, or is being done.
-    async fn is_latest(&mut self, request: RequestId) -> Result<bool, StoreError> {
-        let sql = "SELECT 1 FROM placement WHERE request_id = $1 UNION ALL SELECT 1 FROM move WHERE request_id = $1";
-        let found = sqlx::query(sql).bind(request.to_string()).fetch_optional(self.connection()).await;
+    /// Whether what a request asked for is still the latest that was asked for of this container, or is being done.
+    async fn is_latest(&mut self, container: ContainerId, request: RequestId) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM placement WHERE container_id = $1 AND request_id = $2 \
+                   UNION ALL SELECT 1 FROM move WHERE container_id = $1 AND request_id = $2";
+        let found = sqlx::query(sql).bind(container.to_string()).bind(request.to_string());
+        let found = found.fetch_optional(self.connection()).await;
         Ok(found.map_err(failed("looking for the latest request"))?.is_some())
     }
 }
@@ -37,18 +39,25 @@ impl WriteTx {
         if self.claimed == Some(request) {
             return Ok(());
         }
-        let (sql, now) = (
-            "INSERT INTO done_request (request_id, container_id, done_at) VALUES ($1, $2, $3) \
-             ON CONFLICT (request_id) DO NOTHING",
-            clock::now(),
-        );
-        let insert = sqlx::query(sql).bind(request.to_string()).bind(container.to_string()).bind(now);
+        let sql = "INSERT INTO done_request (request_id, container_id, done_at) VALUES ($1, $2, $3) \
+                   ON CONFLICT (request_id) DO NOTHING";
+        let insert = sqlx::query(sql).bind(request.to_string()).bind(container.to_string()).bind(clock::now());
         let inserted = insert.execute(self.connection()).await.map_err(failed("noting a request"))?;
-        if inserted.rows_affected() == 0 && !self.reader().is_latest(request).await? {
+        if inserted.rows_affected() == 0 && !self.reader().is_latest(container, request).await? {
             return Err(StoreError::Repeated { request });
         }
         self.claimed = Some(request);
-        let prune = sqlx::query("DELETE FROM done_request WHERE done_at < $1").bind(now - KEPT_MILLIS);
-        prune.execute(self.connection()).await.map(drop).map_err(failed("forgetting old requests"))
+        Ok(())
+    }
+
+    /// Forgets those that no copy can come of any more; gives how many.
+    pub(crate) async fn prune_requests(&mut self) -> Result<u64, StoreError> {
+        self.prune_requests_before(clock::now() - KEPT_MILLIS).await
+    }
+
+    pub(super) async fn prune_requests_before(&mut self, oldest: i64) -> Result<u64, StoreError> {
+        let prune = sqlx::query("DELETE FROM done_request WHERE done_at < $1").bind(oldest);
+        let done = prune.execute(self.connection()).await.map_err(failed("pruning done requests"))?;
+        Ok(done.rows_affected())
     }
 }

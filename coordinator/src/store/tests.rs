@@ -5,7 +5,7 @@ use std::{
 
 use containarium_proto::{
     cpu::Cpu,
-    ids::{AccessRevision, Generation, RequestId},
+    ids::{AccessRevision, ContainerId, Generation, RequestId},
     labels::Labels,
     names::NodeName,
     snapshots::{Every, Schedule},
@@ -88,6 +88,7 @@ on_both! {
     having_run_is_never_forgotten
     accounts_are_those_of_wanted_placements_with_their_revision
     the_event_log_is_bounded_newest_kept
+    a_request_changes_once_and_is_remembered_for_a_while
     pages_hold_every_container_once_whatever_comes_and_goes_meanwhile
     an_event_sorts_after_all_before_it_also_after_the_clock_was_turned_back
     forty_creates_racing_for_ten_places_get_exactly_ten
@@ -299,6 +300,30 @@ async fn accounts_are_those_of_wanted_placements_with_their_revision(db: Db) {
     let (revision, set) = accounts().await;
     let shown: Vec<_> = set.iter().map(|a| (a.username.as_str(), a.permit.unwrap().to_string())).collect();
     assert_eq!((revision, shown), (AccessRevision(1), vec![("alice", "10.100.1.2".to_owned())]));
+}
+
+async fn a_request_changes_once_and_is_remembered_for_a_while(db: Db) {
+    let mut alice = held("alice", "jump-1", 2);
+    db.insert(&alice).await.unwrap();
+    let (stop, start) = (RequestId::generate(), RequestId::generate());
+    for request in [stop, stop, start] {
+        let generation = alice.placement.generation.next();
+        alice.placement = PlacementRow { generation, change_request: Some(request), ..alice.placement };
+        let mut tx = db.store.write(&db.fence).await.unwrap();
+        tx.change_order(&alice.placement).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let id = alice.container.id;
+    let mut tx = db.store.write(&db.fence).await.unwrap();
+    assert!(matches!(tx.claim(id, stop).await, Err(StoreError::Repeated { request }) if request == stop));
+    let another = tx.claim(ContainerId::generate(), start).await;
+    assert!(matches!(another, Err(StoreError::Repeated { .. })), "the latest of one container is not of another");
+    tx.claim(id, start).await.unwrap();
+    assert_eq!(tx.prune_requests().await.unwrap(), 0);
+    assert_eq!(tx.reader().done(stop).await.unwrap(), Some(id));
+    // The create and the two changes.
+    assert_eq!(tx.prune_requests_before(i64::MAX).await.unwrap(), 3);
+    assert_eq!(tx.reader().done(stop).await.unwrap(), None);
 }
 
 async fn the_event_log_is_bounded_newest_kept(db: Db) {
