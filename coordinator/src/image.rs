@@ -36,6 +36,12 @@ pub(crate) fn resolve<'a>(wanted: &str, nodes: impl IntoIterator<Item = &'a [Ima
     Ok(Chosen { alias: alias.to_owned(), fingerprint: fingerprint.clone() })
 }
 
+/// The name for people of an image that is in use on a node: what the node calls it, or how its fingerprint begins.
+pub(crate) fn called(images: &[Image], fingerprint: &Fingerprint) -> String {
+    let known = images.iter().find(|image| image.fingerprint == *fingerprint);
+    known.map_or_else(|| format!("{:.12}", fingerprint.to_string()), |image| image.alias.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

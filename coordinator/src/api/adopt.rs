@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     adoption::{self, Adoption},
+    image,
     node::{Drivers, live::Sight},
     placement::Candidate,
     placing,
@@ -167,8 +168,7 @@ async fn insert(
 ) -> Result<PlacementRow, Refusal> {
     let (id, name) = (ContainerId::generate(), wanted.owner.container_name());
     let Adoption { spec, address, desired, .. } = adoption;
-    let alias = node.images.iter().find(|image| image.fingerprint == spec.image).map(|image| image.alias.clone());
-    let alias = alias.unwrap_or_else(|| format!("{:.12}", spec.image.to_string()));
+    let alias = image::called(&node.images, &spec.image);
     let request = (wanted.request, format!("adopted {} on {}", wanted.instance, node.name));
     let row = ContainerRow::new(id, (&wanted.owner, wanted.keys.clone()), alias, request);
     tx.insert_container(&ContainerRow { pinned: true, ..row }).await?;

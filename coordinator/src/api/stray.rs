@@ -15,6 +15,7 @@ use containarium_proto::{
 
 use super::{create::refuse_taken, parse, progress::remark, refuse::no_such_node, settle::Settled};
 use crate::{
+    image,
     node::{Drivers, live::Stray},
     reign::Reign,
     store::{ContainerRow, EventKind, NodeRow, PlacementRow, WriteTx},
@@ -116,8 +117,7 @@ async fn judge(tx: &mut WriteTx, node: &NodeName, order: &Order) -> Result<NodeR
 }
 
 async fn insert(tx: &mut WriteTx, request: RequestId, node: &NodeRow, order: &Order) -> Result<PlacementRow, Refusal> {
-    let alias = node.images.iter().find(|image| image.fingerprint == order.spec.image).map(|image| image.alias.clone());
-    let alias = alias.unwrap_or_else(|| format!("{:.12}", order.spec.image.to_string()));
+    let alias = image::called(&node.images, &order.spec.image);
     let by = (request, format!("taken back from {}", node.name));
     tx.insert_container(&ContainerRow::new(order.id, (&order.owner, order.keys.clone()), alias, by)).await?;
     let row = PlacementRow {

@@ -86,10 +86,8 @@ async fn lacking(reign: &Reign, live: &NodeLive) -> Result<Vec<Task>, StoreError
     let mut reader = reign.store.reader().await?;
     let Some(node) = reader.node(&live.name).await? else { return Ok(Vec::new()) };
     let wanted = issue.of_all(&node, &reader.on_node(&live.name).await?);
-    let lacking = identity::lacking(shown, &wanted, identity::now());
-    Ok(lacking
-        .map(|(host, shown, wanted, why)| Task { host, shown: shown.clone(), wanted: wanted.clone(), why })
-        .collect())
+    let all = identity::lacking(shown, &wanted, identity::now());
+    Ok(all.map(|(host, shown, wanted, why)| Task { host, shown: shown.clone(), wanted: wanted.clone(), why }).collect())
 }
 
 async fn give(reign: &Reign, node: &NodeName, client: &AgentClient, task: Task, certificate: HostCertificate) {
