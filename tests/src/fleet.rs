@@ -479,9 +479,7 @@ impl Fleet {
     /// # Errors
     /// As the coordinator or the link says.
     pub fn delete(&self, user: &str) -> Result<v1::Progress, Status> {
-        let mut client = self.client();
-        let request = v1::DeleteContainerRequest { user: user.into(), request_id: uuid::Uuid::new_v4().to_string() };
-        self.caller.block_on(async { follow(client.delete_container(request).await?.into_inner()).await })
+        self.join(self.delete_in_background(user))
     }
 
     /// Protects from deletion, or no longer.

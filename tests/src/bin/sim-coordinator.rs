@@ -42,7 +42,7 @@ async fn supervised(config: Config, stop: CancellationToken) -> Result<(), Coord
     loop {
         let (ready, mut was_ready) = oneshot::channel();
         match run(config.clone(), stop.clone(), Some(ready)).await {
-            Err(CoordinatorError::Store(error)) if was_ready.try_recv().is_err() => {
+            Err(CoordinatorError::Store(error)) if was_ready.try_recv().is_err() && !stop.is_cancelled() => {
                 eprintln!("could not start: {error:?}");
                 tokio::time::sleep(START_AGAIN).await;
             }
